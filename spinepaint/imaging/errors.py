@@ -1,0 +1,47 @@
+"""What the reader says when it will not take something."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class InstanceReason:
+    """One refused file: the name it came under, its SOP Instance UID where readable, and why."""
+
+    file: str
+    reason: str
+    sop_instance_uid: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The entry of a problem document's `instances`."""
+        return {"file": self.file, "sop_instance_uid": self.sop_instance_uid, "reason": self.reason}
+
+
+@dataclass
+class Refusal(Exception):
+    """The caller's input was refused (exit status 3; HTTP 4xx).
+
+    `type` is a stable slug such as `missing-slice`; `title` is one short sentence; `detail` says what
+    a person can do about it. Nothing in it identifies a patient.
+    """
+
+    type: str
+    title: str
+    detail: str = ""
+    instances: list[InstanceReason] = field(default_factory=list)
+    status: int = 422
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.detail}".strip()
+
+    def as_problem(self) -> dict[str, Any]:
+        """RFC 9457 problem document."""
+        problem: dict[str, Any] = {
+            "type": f"https://spinepaint.invalid/problems/{self.type}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.instances:
+            problem["instances"] = [instance.as_dict() for instance in self.instances]
+        return problem
