@@ -1,0 +1,51 @@
+"""The `spinepaint` command. Commands import what is heavy inside themselves, so that help starts at once."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from spinepaint.app.cli import paint, series, service, train
+from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
+from spinepaint.imaging.errors import Refusal
+
+app = typer.Typer(
+    name="spinepaint",
+    help="Put a chosen pathology into a real lumbar-spine MRI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("inpaint")(paint.inpaint)
+app.command("check")(series.check)
+app.command("localise")(series.localise)
+app.command("serve")(service.serve)
+app.command("worker")(service.worker)
+app.command("demo")(service.demo)
+app.command("phantom")(train.phantom)
+app.command("train")(train.train)
+
+
+def main() -> None:
+    """Run the command line; no traceback reaches the user unless SPINEPAINT_DEBUG is set."""
+    debug = bool(os.environ.get("SPINEPAINT_DEBUG"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except Refusal as refusal:
+        print_problem(refusal, as_json="--json" in sys.argv)
+        sys.exit(EXIT_REFUSED)
+    except OSError as error:
+        print(f"spinepaint: {error.strerror or type(error).__name__}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        sys.exit(_failed(debug))
+    except Exception as error:  # noqa: BLE001 - the edge of the program: the user gets a sentence
+        print(f"spinepaint failed ({type(error).__name__}). Set SPINEPAINT_DEBUG=1 to see where.", file=sys.stderr)
+        sys.exit(_failed(debug))
+
+
+def _failed(debug: bool) -> int:
+    if debug:
+        logging.getLogger(__name__).exception("traceback, asked for by SPINEPAINT_DEBUG")
+    return EXIT_FAILED

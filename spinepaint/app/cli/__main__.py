@@ -1,0 +1,5 @@
+"""`python -m spinepaint.app.cli`: how the service starts its own worker, whatever the PATH."""
+
+from spinepaint.app.cli import main
+
+main()

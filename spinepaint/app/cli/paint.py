@@ -1,0 +1,96 @@
+"""`spinepaint inpaint`: the pipeline in this process, no server."""
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from spinepaint.app.choices import Method, Solver
+from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
+from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity
+
+
+def inpaint(
+    series: Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")],
+    fsu: Annotated[Fsu, typer.Option(help="The functional spinal unit to edit.")],
+    pathology: Annotated[Pathology, typer.Option(help="What to paint.")],
+    severity: Annotated[Severity, typer.Option(help="How much of it.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder for the results.", file_okay=False)],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels and UIDs.")] = 0,
+    samples: Annotated[int, typer.Option(help="How many different results.")] = 1,
+    method: Annotated[Method, typer.Option(help="How the edit is confined.")] = Method.WEIGHTED,
+    solver: Annotated[Solver | None, typer.Option(help="The sampler; the bundle's default when left out.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the bundle's default when left out.")] = None,
+    landmark: Annotated[str | None, typer.Option(help="X,Y,Z in patient LPS mm; localised when left out.")] = None,
+    sigma_mm: Annotated[float | None, typer.Option(help="Reach of the edit around the landmark, in mm.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
+    series_uid: Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Paint a pathology into one disc of a sagittal T2 series and write a synthetic series."""
+    given = {
+        "pathology": pathology, "fsu": fsu, "severity": severity, "seed": seed, "samples": samples, "method": method,
+        "solver": solver, "steps": steps, "landmark_lps_mm": _point(landmark), "sigma_mm": sigma_mm,
+        "series_uid": series_uid,
+    }  # fmt: skip
+    spec = _resolve({key: value for key, value in given.items() if value is not None})
+    if out.exists() and any(out.iterdir()):
+        raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
+
+    from spinepaint.worker.pipeline import run_pipeline
+
+    with _all_or_nothing(out) as scratch, progress_bar() as report:
+        result = run_pipeline(series, spec, scratch, bundle=bundle, progress=report)
+    if json:
+        print_json(result)
+    else:
+        typer.echo(f"Written to {out}", err=True)
+
+
+def _resolve(given: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's spec of the given options, checked by the same schema as the API's."""
+    from spinepaint.app.schemas import InpaintSpec
+
+    try:
+        return InpaintSpec.model_validate(given).as_spec()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else "severity"
+        hint = "--landmark" if where == "landmark_lps_mm" else f"--{where.replace('_', '-')}"
+        raise typer.BadParameter(first["msg"], param_hint=hint) from None
+
+
+def _point(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter("give three numbers: X,Y,Z", param_hint="--landmark") from None
+
+
+@contextmanager
+def _all_or_nothing(out: Path) -> Iterator[Path]:
+    """A scratch folder beside `out` whose content moves into `out` at the end, or is removed on failure."""
+    out = out.resolve()
+    beside = next(folder for folder in out.parents if folder.exists())
+
+    def terminated(_signum: int, _frame: FrameType | None) -> None:
+        raise SystemExit(EXIT_FAILED)
+
+    previous = signal.signal(signal.SIGTERM, terminated)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".spinepaint-", dir=beside) as scratch:
+            yield Path(scratch)
+            out.mkdir(parents=True, exist_ok=True)
+            for item in Path(scratch).iterdir():
+                shutil.move(item, out / item.name)
+    finally:
+        signal.signal(signal.SIGTERM, previous)

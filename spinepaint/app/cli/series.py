@@ -1,0 +1,67 @@
+"""`spinepaint check` and `spinepaint localise`: what is in a series."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spinepaint.app.cli.output import EXIT_REFUSED, print_json
+
+
+class Localiser(StrEnum):
+    """How discs are found."""
+
+    HEATMAP = "heatmap"
+
+
+Source = Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")]
+SeriesUid = Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def check(series: Source, series_uid: SeriesUid = None, json: AsJson = False) -> None:
+    """Say what would be accepted or refused, and why. Loads no model."""
+    from spinepaint.imaging import reading
+
+    report = reading.check(series, series_uid=series_uid).as_dict()
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+    if not report["accepted"]:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def localise(
+    series: Source,
+    localiser: Annotated[Localiser, typer.Option(help="How discs are found.")] = Localiser.HEATMAP,
+    bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
+    series_uid: SeriesUid = None,
+    json: AsJson = False,
+) -> None:
+    """Find the lumbar discs: centres in patient LPS mm, with a confidence each."""
+    from spinepaint.worker.localise import localise_series
+
+    found = localise_series(series, localiser=localiser.value, bundle=bundle, series_uid=series_uid)
+    if json:
+        print_json(found)
+        return
+    for fsu, centre in found["disc_centres_lps_mm"].items():
+        point = ", ".join(f"{value:.1f}" for value in centre)
+        typer.echo(f"{fsu}  ({point}) mm  confidence {found['confidence'][fsu]:.2f}")
+    for warning in found["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _show(report: dict[str, Any]) -> None:
+    for item in report["series"]:
+        mark = "*" if item["series_uid"] == report["chosen_series_uid"] else " "
+        line = f"{mark} {item['verdict']:<8} {item['series_uid']}  {item['instances']} instances  {item['reason'] or ''}"
+        typer.echo(line.rstrip())
+    for item in report["files"]:
+        if item["verdict"] == "refused":
+            typer.echo(f"  refused  {item['file']}: {item['reason']}")
+    for warning in report["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo("accepted" if report["accepted"] else "refused")

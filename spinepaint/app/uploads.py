@@ -1,0 +1,212 @@
+"""Multipart uploads, streamed to disk under caps.
+
+Every file lands under a number of ours; the name the client gave is kept in memory only, to tell the
+client which of its files a refusal is about. Nothing of a client's name reaches the disk or a log.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.errors import Refusal
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MAX_FIELD_BYTES = 64 * 1024
+IDLE_TIMEOUT_S = 60.0
+DRAIN_BYTES = 32 * 1024 * 1024
+DRAIN_S = 2.0
+
+
+@dataclass
+class Upload:
+    """A received upload.
+
+    Attributes
+    ----------
+    folder: where the numbered files lie.
+    names: the client's name of each numbered file, for answers to that client only.
+    fields: the text fields of the form.
+    """
+
+    folder: Path
+    names: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Path:
+        """The one file (a zip or a multi-frame instance), or the folder of many."""
+        return self.folder / next(iter(self.names)) if len(self.names) == 1 else self.folder
+
+    def named(self, refusal: Refusal) -> Refusal:
+        """The refusal with the client's own file names in place of our numbers."""
+        instances = [replace(i, file=self.names.get(Path(i.file).name, i.file)) for i in refusal.instances]
+        return replace(refusal, instances=instances)
+
+
+@asynccontextmanager
+async def received(request: Request, parent: Path, caps: Caps, fields: frozenset[str] = frozenset()) -> AsyncIterator[Upload]:
+    """Stream the request's `files` into a fresh folder in `parent`, and remove it at the end.
+
+    `fields` names the text fields that the form may have beside `files`.
+
+    Raises Refusal: 413 beyond a limit, 415 for another content type, 400 for a malformed or cut body,
+    408 when nothing arrives for a minute, 422 for a field that is not known.
+    """
+    boundary = _boundary(request)
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="upload-", dir=parent) as folder:
+        upload = Upload(Path(folder))
+        form = _Form(upload, caps, fields)
+        try:
+            length = request.headers.get("content-length", "")
+            caps.enforce("upload_bytes", int(length) if length.isdecimal() else 0)
+            await _receive(request, boundary, form, caps)
+        except Refusal:
+            await _drain(request)
+            raise
+        finally:
+            form.close()
+        if not upload.names:
+            raise Refusal("no-files", "The form has no files.", "Send DICOM files, or one zip, as `files`.")
+        yield upload
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refusal("unsupported-encoding", "Compressed bodies are not taken.", "Send a zip instead.", status=415)
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise Refusal("unsupported-media-type", "Send multipart/form-data.", "The files go in `files`.", status=415)
+    return options[b"boundary"]
+
+
+async def _receive(request: Request, boundary: bytes, form: "_Form", caps: Caps) -> None:
+    size = 0
+    stream = request.stream()
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        while True:
+            async with asyncio.timeout(IDLE_TIMEOUT_S):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            size += len(chunk)
+            caps.enforce("upload_bytes", size)
+            parser.write(chunk)
+            await run_in_threadpool(form.flush)
+        parser.finalize()
+    except TimeoutError:
+        raise Refusal("upload-timeout", "The upload stalled.", "Send it again.", status=408) from None
+    except (FormParserError, ClientDisconnect):
+        raise Refusal("malformed-upload", "The multipart body is malformed.", status=400) from None
+    if not form.ended:
+        raise Refusal("malformed-upload", "The multipart body ends too early.", status=400)
+
+
+async def _drain(request: Request) -> None:
+    """Read a little more of a refused body: a client that is still sending would not see the answer."""
+    left = DRAIN_BYTES
+    with suppress(Exception):
+        async with asyncio.timeout(DRAIN_S):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
+class _Form:
+    """The parser's callbacks: collects what a chunk holds, for `flush` to write off the event loop."""
+
+    def __init__(self, upload: Upload, caps: Caps, fields: frozenset[str]) -> None:
+        self.ended = False
+        self._known = fields
+        self._upload = upload
+        self._caps = caps
+        self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self._disposition = b""
+        self._field: str | None = None
+        self._value = bytearray()
+        self._file: IO[bytes] | None = None
+        self._pending: list[tuple[IO[bytes], bytes]] = []
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._part_begin,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def flush(self) -> None:
+        """Write what the last chunk held; a file left by the parser is closed after its last bytes."""
+        for file, data in self._pending:
+            if data:
+                file.write(data)
+            else:
+                file.close()
+        self._pending.clear()
+
+    def close(self) -> None:
+        for file, _data in self._pending:
+            file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _header_end(self) -> None:
+        name, value = self._header
+        if bytes(name).lower() == b"content-disposition":
+            self._disposition = bytes(value)
+        self._header = (bytearray(), bytearray())
+
+    def _part_begin(self) -> None:
+        _kind, options = parse_options_header(self._disposition)
+        self._disposition = b""
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name == "files":
+            self._open(options.get(b"filename", b"").decode("utf-8", "replace"))
+        elif name in self._known and name not in self._upload.fields:
+            self._field = name
+        else:
+            known = ", ".join(sorted({"files"} | self._known))
+            raise Refusal("invalid-request", "The form has an unknown or repeated field.", f"Known are: {known}.")
+
+    def _open(self, client_name: str) -> None:
+        number = f"{len(self._upload.names) + 1:06d}"
+        self._caps.enforce("upload_files", len(self._upload.names) + 1)
+        printable = "".join(c for c in client_name if c.isprintable())
+        self._upload.names[number] = printable.replace("\\", "/").rsplit("/", 1)[-1][:200] or number
+        self._file = (self._upload.folder / number).open("xb")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._pending.append((self._file, data[start:end]))
+            return
+        self._value += data[start:end]
+        if len(self._value) > MAX_FIELD_BYTES:
+            detail = f"The cap is {MAX_FIELD_BYTES} bytes per field."
+            raise Refusal("field-too-long", "A form field is too long.", detail, status=413)
+
+    def _part_end(self) -> None:
+        if self._file is not None:
+            self._pending.append((self._file, b""))
+        elif self._field is not None:
+            self._upload.fields[self._field] = self._value.decode("utf-8", "replace")
+        self._file, self._field, self._value = None, None, bytearray()
+
+    def _end(self) -> None:
+        self.ended = True
