@@ -1,0 +1,15 @@
+"""A digital phantom of the lumbar spine in sagittal T2: unlimited examinations with exact truth."""
+
+from spinepaint.training.phantom.dicom import write_series
+from spinepaint.training.phantom.morphometry import Morphometry
+from spinepaint.training.phantom.phantom import Phantom, make_phantom
+from spinepaint.training.phantom.tissues import (
+    CANAL_TISSUES,
+    DISC_TISSUES,
+    FSU_UPPER,
+    VERTEBRAE,
+    Tissue,
+)
+
+__all__ = ["CANAL_TISSUES", "DISC_TISSUES", "FSU_UPPER", "VERTEBRAE", "Morphometry", "Phantom", "Tissue", "make_phantom",
+           "write_series"]  # fmt: skip

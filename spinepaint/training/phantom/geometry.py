@@ -1,0 +1,196 @@
+"""Curvilinear coordinates of the spine, and the straightened canvas that structures are painted on.
+
+(s, d): `s` runs caudally along the line C(s) of the posterior vertebral walls, `d` is the distance behind
+it, both in mm. With T the tangent and kappa = dphi/ds, a point is P = C(s) + d N(s), and dP/ds = T (1 - kappa d):
+lordosis (kappa > 0) opens the discs in front by itself.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.spatial import KDTree
+
+from spinepaint.training.phantom.anatomy import Anatomy
+from spinepaint.training.phantom.tissues import Tissue
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+D_FRONT_MM, D_BACK_MM = -52.0, 64.0
+S_ABOVE_MM, S_BELOW_MM = 0.0, 8.0
+
+
+@dataclass(frozen=True)
+class Centreline:
+    """The line of the posterior vertebral walls in the image plane: y to the back, z upwards, mm."""
+
+    s: F64
+    y: F64
+    z: F64
+    phi: F64
+    kappa: F64
+
+    def curvature(self, s: F64) -> F64:
+        """kappa at `s`, 1/mm."""
+        return np.interp(s, self.s, self.kappa)
+
+    def point(self, s: float, d: float) -> tuple[float, float]:
+        """(y, z) of the curvilinear point (s, d)."""
+        phi = float(np.interp(s, self.s, self.phi))
+        y, z = float(np.interp(s, self.s, self.y)), float(np.interp(s, self.s, self.z))
+        return y + d * np.cos(phi), z + d * np.sin(phi)
+
+
+def centreline(anatomy: Anatomy) -> Centreline:
+    """Integrate the sampled angles into a line; its origin is the middle of L3."""
+    s = np.arange(-60.0, anatomy.disc_s[-1] + 60.0, 0.5)
+    pitch = anatomy.body_height + anatomy.disc_height
+    kappa = np.interp(s, anatomy.disc_s, np.deg2rad(anatomy.angle_deg) / pitch)
+    kernel = np.hanning(41) / np.hanning(41).sum()
+    kappa = np.convolve(np.pad(kappa, 20, mode="edge"), kernel, mode="valid")
+    phi = np.cumsum(kappa) * 0.5
+    phi += np.deg2rad(anatomy.mid_tilt_deg) - np.interp(anatomy.body_s[5], s, phi)
+    y, z = np.cumsum(np.sin(phi)) * 0.5, -np.cumsum(np.cos(phi)) * 0.5
+    y -= np.interp(anatomy.body_s[5], s, y)
+    z -= np.interp(anatomy.body_s[5], s, z)
+    return Centreline(s, y, z, phi, kappa)
+
+
+def straighten(line: Centreline, y: F64, z: F64) -> tuple[F32, F32]:
+    """(s, d) of image-plane points: the nearest point of the line, refined along its tangent."""
+    tree = KDTree(np.stack([line.y, line.z], axis=1)[::2])
+    points = np.stack([y.ravel(), z.ravel()], axis=1)
+    near = np.asarray(tree.query(points, eps=0.0)[1]) * 2
+    dy, dz = points[:, 0] - line.y[near], points[:, 1] - line.z[near]
+    sin, cos = np.sin(line.phi[near]), np.cos(line.phi[near])
+    along, behind = dy * sin - dz * cos, dy * cos + dz * sin
+    s = line.s[near] + along / np.clip(1 - line.kappa[near] * behind, 0.2, None)
+    return s.reshape(y.shape).astype(np.float32), behind.reshape(y.shape).astype(
+        np.float32
+    )
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of the canvas: index ranges, and the coordinates in it shaped to broadcast to (X, S, D)."""
+
+    index: tuple[slice, slice, slice]
+    x: F32
+    s: F32
+    d: F32
+
+
+class Canvas:
+    """Straightened space (sub-slice, s, d): signal premultiplied by coverage, coverage, tissue, level.
+
+    x: (X, S) lateral position in mm relative to the spine's middle (patient left positive).
+    """
+
+    def __init__(self, x: F32, s: F32, d: F32) -> None:
+        self.x, self.s, self.d = x, s, d
+        self.step = float(s[1] - s[0])
+        shape = (x.shape[0], s.size, d.size)
+        self.signal = np.zeros(shape, np.float32)
+        self.cover = np.zeros(shape, np.float32)
+        self.labels = np.zeros(shape, np.uint8)
+        self.levels = np.zeros(shape, np.uint8)
+
+    def box(
+        self, s: tuple[float, float], d: tuple[float, float], x: tuple[float, float]
+    ) -> Box | None:
+        """The part between the given limits in mm, or None where the canvas has nothing of it."""
+        i0, i1 = np.searchsorted(self.s, s)
+        j0, j1 = np.searchsorted(self.d, d)
+        if i0 >= i1 or j0 >= j1:
+            return None
+        inside = np.any(
+            (self.x[:, i0:i1] >= x[0]) & (self.x[:, i0:i1] <= x[1]), axis=1
+        ).nonzero()[0]
+        if inside.size == 0:
+            return None
+        index = (slice(inside[0], inside[-1] + 1), slice(i0, i1), slice(j0, j1))
+        return Box(
+            index,
+            self.x[index[0], index[1], None],
+            self.s[None, index[1], None],
+            self.d[None, None, index[2]],
+        )
+
+    def alpha(self, distance: F32, soft_mm: float | None = None) -> F32:
+        """Coverage from a signed distance in mm (negative inside), antialiased over one step or `soft_mm`."""
+        ramp = np.float32(1.0 / (soft_mm or self.step))
+        return np.clip(np.float32(0.5) - distance * ramp, np.float32(0), np.float32(1))
+
+    def paint(
+        self,
+        box: Box,
+        alpha: F32,
+        value: F32 | float,
+        tissue: Tissue | None,
+        level: int | None = None,
+    ) -> None:
+        """Lay `value` over the box with coverage `alpha`; where it covers half, the label becomes `tissue`."""
+        alpha = np.broadcast_to(alpha, self.signal[box.index].shape)
+        signal, cover = self.signal[box.index], self.cover[box.index]
+        signal += alpha * (np.asarray(value, np.float32) - signal)
+        cover += alpha * (np.float32(1) - cover)
+        if tissue is not None:
+            most = alpha >= 0.5
+            self.labels[box.index][most] = tissue
+            self.levels[box.index][most] = 0 if level is None else level
+
+    def average(self, n_sub: int) -> tuple[F32, F32]:
+        """Partial volume: mean of signal and coverage over the sub-slices of each slice."""
+        shape = (-1, n_sub, *self.signal.shape[1:])
+        return self.signal.reshape(shape).mean(axis=1), self.cover.reshape(shape).mean(
+            axis=1
+        )
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Takes straightened planes to the image plane: linear for signals, nearest for labels."""
+
+    inside: NDArray[np.bool_]
+    matrix: csr_array
+    nearest: NDArray[np.int64]
+
+    def linear(self, planes: F32) -> F32:
+        """(N, S, D) to (N, rows, columns); zero outside the canvas."""
+        out = np.zeros((planes.shape[0], *self.inside.shape), np.float32)
+        flat = np.ascontiguousarray(planes.reshape(planes.shape[0], -1).T)
+        out[:, self.inside] = (self.matrix @ flat).T
+        return out
+
+    def labels(self, planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(N, S, D) to (N, rows, columns), nearest neighbour."""
+        out = np.zeros((planes.shape[0], *self.inside.shape), np.uint8)
+        out[:, self.inside] = planes.reshape(planes.shape[0], -1)[:, self.nearest]
+        return out
+
+
+def make_warp(canvas: Canvas, s: F32, d: F32) -> Warp:
+    """Interpolation weights for pixels whose curvilinear coordinates are `s`, `d` (rows, columns)."""
+    i = (s - canvas.s[0]) / canvas.step
+    j = (d - canvas.d[0]) / canvas.step
+    n_s, n_d = canvas.s.size, canvas.d.size
+    inside = (i > 0) & (i < n_s - 1.001) & (j > 0) & (j < n_d - 1.001)
+    i, j = i[inside], j[inside]
+    i0, j0 = i.astype(np.int64), j.astype(np.int64)
+    fi, fj = i - i0, j - j0
+    base = i0 * n_d + j0
+    columns = np.stack([base, base + 1, base + n_d, base + n_d + 1], axis=1)
+    weights = np.stack(
+        [(1 - fi) * (1 - fj), (1 - fi) * fj, fi * (1 - fj), fi * fj], axis=1
+    ).astype(np.float32)
+    pointer = np.arange(0, 4 * base.size + 1, 4)
+    matrix = csr_array(
+        (weights.ravel(), columns.ravel(), pointer), shape=(base.size, n_s * n_d)
+    )
+    return Warp(
+        inside,
+        matrix,
+        base + np.rint(fi).astype(np.int64) * n_d + np.rint(fj).astype(np.int64),
+    )
