@@ -27,7 +27,7 @@ def write_dataset(ds: FileDataset, path: Path, transfer_syntax: str = ExplicitVR
         ds.file_meta.TransferSyntaxUID = uid
         ds.save_as(path, enforce_file_format=True, implicit_vr=uid == ImplicitVRLittleEndian, little_endian=True)
     elif uid == ExplicitVRBigEndian:
-        if "PixelData" in ds and ds.BitsAllocated == 16:
+        if "PixelData" in ds:
             ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
         ds.file_meta.TransferSyntaxUID = uid
         big = FileDataset("", ds, ds.preamble, ds.file_meta, is_implicit_VR=False, is_little_endian=False)

@@ -1,0 +1,52 @@
+"""How much an upload may cost before it is refused."""
+
+from dataclasses import dataclass, fields
+
+from spinepaint.imaging.errors import Refusal
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Limits that hold before anything large is allocated; a refusal by one of them names it.
+
+    Attributes
+    ----------
+    upload_bytes: of all files of a source together, or of the zip.
+    upload_files: files of a source, or entries of the zip.
+    file_bytes: of one file, or of one entry of the zip once inflated.
+    inflated_bytes: of everything that is inflated out of one zip.
+    inflation_ratio: inflated bytes over the bytes of the zip; it holds once `inflation_ratio_from_bytes` are inflated,
+        since a small file of zeros compresses well without being an attack.
+    header_bytes: of one instance before its pixels.
+    pixels_per_series: rows x columns x frames of all instances of the chosen series.
+    """
+
+    upload_bytes: int = 2 * GIB
+    upload_files: int = 20_000
+    file_bytes: int = 1 * GIB
+    inflated_bytes: int = 4 * GIB
+    inflation_ratio: float = 200.0
+    inflation_ratio_from_bytes: int = 32 * MIB
+    header_bytes: int = 32 * MIB
+    pixels_per_series: int = 64 * MIB
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= 0:
+                raise ValueError(f"{field.name} must be above zero")
+
+    def enforce(self, cap: str, amount: float) -> None:
+        """Raise Refusal, type `over-cap-<name>`, where `amount` is above the cap called `cap`."""
+        limit = getattr(self, cap)
+        if amount > limit:
+            raise Refusal(
+                type="over-cap-" + cap.replace("_", "-"),
+                title=f"The upload is over the cap {cap}.",
+                detail=f"{cap} is {limit:g} here and this has {amount:g}. Send less, or ask for a higher {cap}.",
+                status=413,
+            )
+
+
+DEFAULT_CAPS = Caps()

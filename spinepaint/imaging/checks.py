@@ -1,0 +1,164 @@
+"""Judges one series: is it a sagittal T2 series, and is it sound?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+
+from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
+from spinepaint.imaging.check_geometry import Stack, common_orientation, frames_of, plane_name, stack_frames
+from spinepaint.imaging.check_pixels import LOSSY, check_pixels, is_mr_image
+from spinepaint.imaging.check_report import SeriesVerdict, Verdict
+from spinepaint.imaging.check_weighting import says_localizer, t2_evidence
+from spinepaint.imaging.errors import InstanceReason, Refusal
+from spinepaint.imaging.read_header import BadInstance, Header
+
+TITLES: dict[str, str] = {
+    "already-synthetic": "The series is already synthetic.",
+    "bad-rescale": "A rescale cannot be inverted.",
+    "colour": "An instance is a colour image.",
+    "deflated": "An instance is deflated.",
+    "duplicate-instance": "Two different files carry the same SOP Instance UID.",
+    "inverted-greyscale": "An instance has an inverted greyscale.",
+    "missing-uid": "An instance lacks a valid UID.",
+    "modality-lut": "An instance has a modality look-up table.",
+    "nested-too-deep": "An instance has sequences nested too deeply.",
+    "no-pixels": "An instance has no image pixels.",
+    "over-cap-header-bytes": "A header is over the cap header_bytes.",
+    "pixel-length": "Rows and columns do not match the pixels.",
+    "truncated-pixels": "The pixels of an instance are cut short.",
+    "unreadable-instance": "An instance cannot be read.",
+    "unreadable-pixels": "The pixels of an instance cannot be decoded.",
+    "unsupported-pixels": "The pixels of an instance are of a kind that is not read.",
+    "unsupported-transfer-syntax": "A transfer syntax is not read.",
+}
+_UNIFORM: dict[str, tuple[str, str]] = {
+    "study_uid": ("mixed-study", "The series runs over several studies."),
+    "patient_digest": ("mixed-patient", "The series holds instances of several patients."),
+    "frame_of_reference_uid": ("mixed-frame-of-reference", "The series has several frames of reference."),
+    "bits_allocated": ("mixed-pixels", "The slices of the series differ in how pixels are stored."),
+    "pixel_representation": ("mixed-pixels", "The slices of the series differ in how pixels are stored."),
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict over one series; `stack` where it is accepted, `refusal` where it is not."""
+
+    headers: tuple[Header, ...]
+    verdict: SeriesVerdict
+    stack: Stack | None = None
+    refusal: Refusal | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def refusal_of(problems: Sequence[tuple[Header, BadInstance]], detail: str = "") -> Refusal:
+    """One Refusal that names every bad instance, of the type of the first."""
+    first = problems[0][1].type
+    named = [InstanceReason(header.file.name, problem.reason, header.sop_instance_uid) for header, problem in problems]
+    return Refusal(first, TITLES[first], detail or "Leave it out, or export the series again.", named)
+
+
+def judge_series(
+    headers: Sequence[Header], *, asked: bool = False, allow_synthetic: bool = False, caps: Caps = DEFAULT_CAPS
+) -> Judgement:
+    """Judge all instances that share a Series Instance UID.
+
+    A series that is not sagittal T2 is ignored with a reason, one that is but is broken is refused. `asked` says that the caller
+    named this series: then a weighting that cannot be told from the header passes with a warning.
+    """
+    images = tuple(header for header in headers if is_mr_image(header))
+    reason = _why_not_wanted(headers, images, asked)
+    if reason:
+        refusal = Refusal("not-sagittal-t2", "The series that was named is not a sagittal T2 series.", f"It is {reason}.")
+        return Judgement(tuple(headers), _verdict(headers, "ignored", reason), refusal=refusal)
+    try:
+        stack = _sound_stack(images, allow_synthetic, caps)
+    except Refusal as refusal:
+        return Judgement(images, _verdict(headers, "refused", str(refusal)), refusal=refusal)
+    evidence = t2_evidence(images[0].weighting)
+    accepted = _verdict(headers, "accepted", f"sagittal, {evidence.reason}")
+    return Judgement(images, accepted, stack, warnings=_warnings(images, stack))
+
+
+def _verdict(headers: Sequence[Header], verdict: Verdict, reason: str) -> SeriesVerdict:
+    return SeriesVerdict(headers[0].series_uid, headers[0].description, len(headers), verdict, reason)
+
+
+def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: bool) -> str | None:
+    """Why the series is none of ours; None where it is a sagittal T2 series, sound or not."""
+    if not images:
+        kind = UID(headers[0].sop_class_uid).name if headers[0].sop_class_uid else headers[0].modality or "an unknown object"
+        return f"{kind}, not an MR image"
+    weighting = images[0].weighting
+    if any("LOCALIZER" in header.image_type for header in images[:1]) or says_localizer(weighting.names):
+        return "a localizer"
+    if any("PROJECTION IMAGE" in header.image_type for header in images[:1]):
+        return "a projection, not slices"
+    evidence = t2_evidence(weighting)
+    if evidence.level == "no":
+        return evidence.reason
+    frames = frames_of(images)
+    orientation = common_orientation(frames)
+    if orientation is not None:
+        alike = [f for f in frames if f.plane.orientation and plane_name(f.plane.orientation) == "sagittal"]
+        if plane_name(orientation) != "sagittal":
+            return f"{plane_name(orientation)}, not sagittal"
+        if 2 * len(alike) <= len(frames):
+            return "a localizer: its slices lie in several planes"
+    if evidence.level == "unknown" and not asked:
+        return f"not known to be T2: {evidence.reason}; name its series UID to take it all the same"
+    return None
+
+
+def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) -> Stack:
+    """Check every instance, then the instances against each other, then the geometry. Raises Refusal."""
+    problems: list[tuple[Header, BadInstance]] = []
+    for header in images:
+        try:
+            check_pixels(header)
+            if header.sop_instance_uid is None or header.study_uid is None:
+                raise BadInstance("missing-uid", "its study or SOP Instance UID is missing or not valid")
+        except BadInstance as problem:
+            problems.append((header, problem))
+    if problems:
+        raise refusal_of(problems)
+    synthetic = [(h, BadInstance("already-synthetic", "it says that it is synthetic")) for h in images if h.synthetic]
+    if synthetic and not allow_synthetic:
+        raise refusal_of(synthetic, "Synthetic series are taken only where that is asked for.")
+    caps.enforce("pixels_per_series", sum((h.rows or 0) * (h.columns or 0) * h.frames for h in images))
+    if len(images) > 1 and any(header.enhanced for header in images):
+        named = [InstanceReason(h.file.name, "one of several instances", h.sop_instance_uid) for h in images]
+        raise Refusal("several-multiframe", "The series has several multi-frame instances.", "Send one of them alone.", named)
+    for attribute, (slug, title) in _UNIFORM.items():
+        _refuse_mixed(images, attribute, slug, title)
+    return stack_frames(images)
+
+
+def _refuse_mixed(images: Sequence[Header], attribute: str, slug: str, title: str) -> None:
+    values = [getattr(header, attribute) for header in images]
+    usual = max(set(values), key=values.count)
+    odd = [header for header, value in zip(images, values, strict=True) if value != usual]
+    if odd:
+        named = [InstanceReason(header.file.name, "differs from the others", header.sop_instance_uid) for header in odd]
+        raise Refusal(slug, title, "Instances of one series have it in common; send one series.", named)
+
+
+def _warnings(images: Sequence[Header], stack: Stack) -> tuple[str, ...]:
+    """What a careful reader would want to know about a series that is taken."""
+    first = images[0]
+    evidence = t2_evidence(first.weighting)
+    thickness = stack.frames[0].plane.thickness_mm
+    spacing = float(sum(stack.affine[:3, 0] ** 2) ** 0.5)
+    notes = {
+        f"The weighting is not certain: {evidence.reason}.": evidence.level != "certain",
+        "The SOP Class is missing; the series was taken for MR images.": first.sop_class_uid is None,
+        "The series is fat-suppressed; the networks learnt from series that are not.": first.weighting.fat_suppressed,
+        f"Slices of {thickness} mm lie {spacing:.2f} mm apart: they overlap, as interpolated ones do.": (
+            thickness is not None and spacing < 0.75 * thickness
+        ),
+        "The pixels were compressed with loss before they came here.": any(h.transfer_syntax in LOSSY for h in images),
+        "The series is a reformat of another one.": "MPR" in first.image_type,
+        "The series is already synthetic.": any(header.synthetic for header in images),
+    }
+    return tuple(note for note, holds in notes.items() if holds)

@@ -1,0 +1,169 @@
+"""Reads the headers of everything in a source, judges each series and chooses one."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.check_report import CheckReport, FileVerdict, SeriesVerdict
+from spinepaint.imaging.checks import TITLES, Judgement, judge_series
+from spinepaint.imaging.errors import InstanceReason, Refusal
+from spinepaint.imaging.read_header import BadInstance, Header, looks_like_dicom, read_header
+from spinepaint.imaging.unpacking import Listing, SourceFile
+
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+@dataclass
+class Survey:
+    """Everything that was found: the files passed over, those that could not be read, the verdict over each series, the choice."""
+
+    ignored: list[InstanceReason]
+    broken: list[tuple[SourceFile, BadInstance]] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
+    chosen: Judgement | None = None
+    refusal: Refusal | None = None
+
+
+def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow_synthetic: bool = False) -> Survey:
+    """Judge every series of a listing and choose the sagittal T2 one, or the one that `series_uid` names.
+
+    A file that starts as DICOM but cannot be read refuses the whole source: it may be a slice of the series, and nobody could tell.
+    """
+    found = Survey(list(listing.ignored))
+    headers = _read_headers(listing, caps, found)
+    groups: dict[str, list[Header]] = {}
+    for header in _without_copies(headers, found):
+        groups.setdefault(header.series_uid or "", []).append(header)
+    found.judgements = [
+        judge_series(group, asked=uid == series_uid, allow_synthetic=allow_synthetic, caps=caps) for uid, group in groups.items()
+    ]
+    try:
+        if found.broken:
+            raise _refuse_broken(found.broken)
+        found.chosen = _choose(found.judgements, series_uid)
+    except Refusal as refusal:
+        found.refusal = refusal
+    return found
+
+
+def report_of(found: Survey, refusal: Refusal | None = None) -> CheckReport:
+    """The report over a survey; `refusal` where the chosen series turned out to be unreadable after all."""
+    final = refusal or found.refusal
+    chosen = found.chosen if final is None else None
+    series = [_final_verdict(judgement, found.chosen, refusal) for judgement in found.judgements]
+    files = [FileVerdict(entry.file, "ignored", entry.reason) for entry in found.ignored]
+    files += [FileVerdict(file.name, "refused", problem.reason) for file, problem in found.broken]
+    for judgement, verdict in zip(found.judgements, series, strict=True):
+        files += _file_verdicts(judgement, verdict, chosen, refusal if judgement is found.chosen else judgement.refusal)
+    warnings = list(chosen.warnings) if chosen else []
+    if chosen:
+        warnings += [f"Another sagittal T2 series was refused: {v.reason}" for v in series if v.verdict == "refused"]
+    uid = chosen.verdict.series_uid if chosen else None
+    return CheckReport(uid, tuple(series), tuple(files), tuple(warnings), final)
+
+
+def report_without_files(refusal: Refusal) -> CheckReport:
+    """The report over a source that was refused before any file of it was read."""
+    files = tuple(FileVerdict(entry.file, "refused", entry.reason) for entry in refusal.instances)
+    return CheckReport(None, (), files, (), refusal)
+
+
+def _read_headers(listing: Listing, caps: Caps, found: Survey) -> list[Header]:
+    headers = []
+    for file in listing.files:
+        if not looks_like_dicom(file):
+            found.ignored.append(InstanceReason(file.name, "not DICOM"))
+            continue
+        try:
+            header = read_header(file, caps)
+            if header.sop_class_uid == _DICOMDIR:
+                found.ignored.append(InstanceReason(file.name, "a DICOMDIR, which only lists other files"))
+                continue
+            if header.series_uid is None:
+                raise BadInstance("missing-uid", "its Series Instance UID is missing or not valid")
+            headers.append(header)
+        except BadInstance as problem:
+            found.broken.append((file, problem))
+    return headers
+
+
+def _without_copies(headers: Sequence[Header], found: Survey) -> list[Header]:
+    """Pass over second copies of the same file; two different files of one SOP Instance UID are both kept as broken."""
+    first: dict[str, Header] = {}
+    kept = []
+    for header in headers:
+        earlier = first.setdefault(header.sop_instance_uid or "", header)
+        if earlier is header or header.sop_instance_uid is None:
+            kept.append(header)
+        elif _content_digest(earlier.file) == _content_digest(header.file):
+            found.ignored.append(InstanceReason(header.file.name, f"a copy of {earlier.file.name}", header.sop_instance_uid))
+        else:
+            reason = f"another file, {earlier.file.name}, has the same SOP Instance UID and other content"
+            found.broken.append((header.file, BadInstance("duplicate-instance", reason)))
+    return kept
+
+
+def _content_digest(file: SourceFile) -> bytes:
+    with file.open() as stream:
+        return hashlib.sha256(stream.read()).digest()
+
+
+def _refuse_broken(broken: Sequence[tuple[SourceFile, BadInstance]]) -> Refusal:
+    kind = broken[0][1].type
+    named = [InstanceReason(file.name, problem.reason) for file, problem in broken]
+    detail = "It may belong to the series, so nothing is taken. Leave it out, or export it again."
+    return Refusal(kind, TITLES[kind], detail, named)
+
+
+def _choose(judgements: Sequence[Judgement], series_uid: str | None) -> Judgement:
+    """The one series to read. Raises Refusal: the series' own, `series-not-found`, `several-series`, `no-dicom`, `no-sagittal-t2`."""
+    if not judgements:
+        raise Refusal("no-dicom", "There is no DICOM file in it.", "Give a folder, a zip or files of one MR study.")
+    if series_uid is not None:
+        named = [judgement for judgement in judgements if judgement.verdict.series_uid == series_uid]
+        if not named:
+            raise Refusal("series-not-found", "The series UID that was given is not in it.", _listed(judgements))
+        if named[0].refusal is not None:
+            raise named[0].refusal
+        return named[0]
+    sound = [judgement for judgement in judgements if judgement.verdict.verdict == "accepted"]
+    if len(sound) > 1:
+        detail = f"Name one by its series UID. {_listed(sound)}"
+        raise Refusal("several-series", f"There are {len(sound)} sagittal T2 series in it.", detail)
+    if sound:
+        return sound[0]
+    refused = [judgement.refusal for judgement in judgements if judgement.verdict.verdict == "refused"]
+    if refused and refused[0] is not None:
+        raise refused[0]
+    raise Refusal("no-sagittal-t2", "There is no sagittal T2 series in it.", _listed(judgements))
+
+
+def _listed(judgements: Sequence[Judgement]) -> str:
+    """The series of a source in words, for a person who has to choose."""
+    series = [judgement.verdict for judgement in judgements]
+    return "It holds " + "; ".join(f"{v.series_uid} ({v.description or 'no description'}): {v.reason}" for v in series) + "."
+
+
+def _final_verdict(judgement: Judgement, chosen: Judgement | None, refusal: Refusal | None) -> SeriesVerdict:
+    verdict = judgement.verdict
+    if judgement is chosen and refusal is not None:
+        return SeriesVerdict(verdict.series_uid, verdict.description, verdict.instances, "refused", str(refusal))
+    return verdict
+
+
+def _file_verdicts(
+    judgement: Judgement, verdict: SeriesVerdict, chosen: Judgement | None, refusal: Refusal | None
+) -> list[FileVerdict]:
+    """The verdict over each file of a series; an instance that a refusal names keeps its own reason."""
+    named = {entry.sop_instance_uid: entry.reason for entry in refusal.instances} if refusal else {}
+    files = []
+    for header in judgement.headers:
+        if judgement is chosen:
+            files.append(FileVerdict(header.file.name, "accepted", "a slice of the series"))
+        elif verdict.verdict == "accepted":
+            files.append(FileVerdict(header.file.name, "ignored", "of a series that was not chosen"))
+        else:
+            reason = named.get(header.sop_instance_uid, f"its series: {verdict.reason}")
+            files.append(FileVerdict(header.file.name, verdict.verdict, reason))
+    return files

@@ -1,0 +1,152 @@
+"""Reads entries of a zip into memory, counting what really comes out rather than what the zip declares."""
+
+import io
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from spinepaint.imaging.caps import KIB, MIB, Caps
+from spinepaint.imaging.errors import InstanceReason, Refusal
+from spinepaint.imaging.read_names import shown_name
+
+_END_OF_DIRECTORY = b"PK\x05\x06"  # APPNOTE.TXT 4.3.16
+_ZIP64_LOCATOR = b"PK\x06\x07"  # APPNOTE.TXT 4.3.15
+_ARCHIVE_STARTS = (b"PK\x03\x04", _END_OF_DIRECTORY)
+_END_SIZE, _LOCATOR_SIZE, _LONGEST_COMMENT = 22, 20, 65535
+_DIRECTORY_BYTES_PER_ENTRY = 1 * KIB
+_CHUNK = 1 * MIB
+_ENCRYPTED = 0x1
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def looks_like_zip(path: Path) -> bool:
+    """Whether a file starts as a zip does. A DICOM file with a zip hidden behind it does not."""
+    with open(path, "rb") as file:
+        return file.read(4) in _ARCHIVE_STARTS
+
+
+@dataclass(frozen=True)
+class ZipEntry:
+    """One entry of an open zip, as a SourceFile."""
+
+    archive: "Archive"
+    info: zipfile.ZipInfo
+    name: str
+
+    def head(self, size: int) -> bytes:
+        """Its first `size` bytes; no more is inflated than that needs."""
+        return self.archive.read(self.info, size)
+
+    def open(self) -> BinaryIO:
+        """The whole of it, inflated into memory."""
+        return io.BytesIO(self.archive.read(self.info))
+
+
+class Archive:
+    """An open zip under caps.
+
+    Raises Refusal `bad-zip` where it cannot be read, and `over-cap-*` as soon as a cap is passed, both by what
+    the directory declares and by what really comes out of the entries.
+    """
+
+    def __init__(self, path: Path, caps: Caps) -> None:
+        self._path, self._caps = path, caps
+        self._size = path.stat().st_size
+        self._inflated: dict[int, int] = {}
+        self._inflated_total = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._refuse_a_huge_directory()
+            self._zip = zipfile.ZipFile(self._path)
+        except (zipfile.BadZipFile, OSError, ValueError, UnicodeDecodeError, NotImplementedError) as error:
+            raise self._broken("the zip's directory cannot be read") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._zip.close()
+
+    def entries(self) -> list[zipfile.ZipInfo]:
+        """The entries that are files, in the order of the directory, once their declared sizes are within the caps."""
+        entries = [info for info in self._zip.infolist() if not info.is_dir()]
+        self._caps.enforce("upload_files", len(entries))
+        self._enforce(sum(info.file_size for info in entries))
+        for info in entries:
+            self._caps.enforce("file_bytes", info.file_size)
+        return entries
+
+    def why_unsafe(self, info: zipfile.ZipInfo) -> str | None:
+        """Why an entry is not opened at all; None where it may be."""
+        name = info.filename.replace("\\", "/")
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:2] == ":":
+            return "its name climbs out of the archive"
+        if stat.S_ISLNK(info.external_attr >> 16):
+            return "a symbolic link, not followed"
+        if info.flag_bits & _ENCRYPTED:
+            return "encrypted"
+        if info.compress_type not in _METHODS:
+            return "compressed by a method other than deflate"
+        if self.read(info, 4) in _ARCHIVE_STARTS:
+            return "an archive inside the upload, not opened"
+        return None
+
+    def read(self, info: zipfile.ZipInfo, size: int | None = None) -> bytes:
+        """The first `size` bytes of an entry, or all of it, inflated chunk by chunk under the caps."""
+        content = io.BytesIO()
+        wanted = info.file_size if size is None else size
+        try:
+            with self._zip.open(info) as entry:
+                while content.tell() < wanted or size is None:
+                    chunk = entry.read(min(_CHUNK, max(1, wanted - content.tell())))
+                    if not chunk:
+                        break
+                    content.write(chunk)
+                    self._count(info, content.tell())
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+            raise self._broken("an entry cannot be inflated or fails its checksum", info) from error
+        return content.getvalue()
+
+    def _count(self, info: zipfile.ZipInfo, size: int) -> None:
+        """Note how much has come out of one entry, which may be read more than once."""
+        self._caps.enforce("file_bytes", size)
+        before = self._inflated.get(info.header_offset, 0)
+        if size > before:
+            self._inflated[info.header_offset] = size
+            self._inflated_total += size - before
+            self._enforce(self._inflated_total)
+
+    def _enforce(self, inflated: int) -> None:
+        self._caps.enforce("inflated_bytes", inflated)
+        if inflated > self._caps.inflation_ratio_from_bytes:
+            self._caps.enforce("inflation_ratio", inflated / max(1, self._size))
+
+    def _refuse_a_huge_directory(self) -> None:
+        """Refuse before `zipfile` loads a directory that could not belong to so few files.
+
+        No zip within the caps needs Zip64, whose fields would override the ones read here.
+        """
+        with open(self._path, "rb") as file:
+            reach = min(self._size, _END_SIZE + _LONGEST_COMMENT + _LOCATOR_SIZE)
+            file.seek(self._size - reach)
+            tail = file.read(reach)
+        end = tail.rfind(_END_OF_DIRECTORY)
+        if end < 0 or len(tail) - end < _END_SIZE:
+            raise zipfile.BadZipFile("no end of central directory")
+        if tail[max(0, end - _LOCATOR_SIZE) : end].startswith(_ZIP64_LOCATOR):
+            self._caps.enforce("upload_files", max(2**16, self._caps.upload_files + 1))
+        directory_bytes = int.from_bytes(tail[end + 12 : end + 16], "little")
+        if directory_bytes > self._caps.upload_files * _DIRECTORY_BYTES_PER_ENTRY:
+            self._caps.enforce("upload_files", max(directory_bytes // 46, self._caps.upload_files + 1))
+
+    def _broken(self, reason: str, info: zipfile.ZipInfo | None = None) -> Refusal:
+        name = shown_name(info.filename if info else self._path.name)
+        return Refusal(
+            type="bad-zip",
+            title="The zip cannot be read.",
+            detail="It is damaged or forged; make it again from the files.",
+            instances=[InstanceReason(name, reason)],
+        )

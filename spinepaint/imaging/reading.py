@@ -1,0 +1,181 @@
+"""Reads and checks a series: from whatever a caller handed over to a Volume, or to a refusal that says why."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+
+from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
+from spinepaint.imaging.check_geometry import Stack
+from spinepaint.imaging.check_report import CheckReport
+from spinepaint.imaging.checks import refusal_of
+from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.read_header import BadInstance, Header
+from spinepaint.imaging.read_pixels import decode
+from spinepaint.imaging.read_survey import Survey, report_of, report_without_files, survey
+from spinepaint.imaging.read_values import PARSER_ERRORS
+from spinepaint.imaging.unpacking import unpacked
+from spinepaint.imaging.volume import Volume
+
+_DEEPEST_SEQUENCE = 16
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """A series that was accepted.
+
+    `sha256` is over the SOP Instance UIDs and the stored values in slice order: it depends neither on the names nor the order
+    of the files, nor on a lossless compression.
+    """
+
+    volume: Volume
+    report: CheckReport
+    study_uid: str
+    series_uid: str
+    sha256: str
+    warnings: tuple[str, ...]
+
+
+def check(
+    source: Path | Sequence[Path],
+    *,
+    series_uid: str | None = None,
+    caps: Caps = DEFAULT_CAPS,
+    allow_synthetic: bool = False,
+    names: Mapping[Path, str] | None = None,
+) -> CheckReport:
+    """Say what `read_series` would accept, ignore or refuse, and why. Bad input is in the report and never raised.
+
+    The arguments are those of `read_series`. The pixels of the chosen series are decoded, since unreadable ones are refused.
+    """
+    try:
+        return read_series(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic, names=names).report
+    except _Reported as refused:
+        return refused.report
+    except Refusal as refusal:
+        return report_without_files(refusal)
+
+
+def read_series(
+    source: Path | Sequence[Path],
+    *,
+    series_uid: str | None = None,
+    caps: Caps = DEFAULT_CAPS,
+    allow_synthetic: bool = False,
+    names: Mapping[Path, str] | None = None,
+) -> SourceSeries:
+    """Read the one sagittal T2 series of a source.
+
+    Parameters
+    ----------
+    source: a folder (mixed and nested content allowed), a zip, a multi-frame file, or a list of files.
+    series_uid: which series to read where there are several; without it, several candidates are refused.
+    caps: what the source may cost.
+    allow_synthetic: take a series that says it is synthetic.
+    names: the names that files came under, for the report, where those on disk are others.
+
+    Slices are ordered by increasing position along the normal, which is the row direction x the column direction; for a sagittal
+    series with rows running to posterior and columns to caudal that is from the patient's left to the right.
+
+    Raises Refusal with a stable `type` and, where single instances are to blame, their names, SOP Instance UIDs and reasons.
+    """
+    with unpacked(source, caps, names=names) as listing:
+        surveyed = survey(listing, caps, series_uid=series_uid, allow_synthetic=allow_synthetic)
+        if surveyed.chosen is None or surveyed.chosen.stack is None:
+            raise _Reported(report_of(surveyed))
+        try:
+            volume = _read_volume(surveyed.chosen.stack)
+        except Refusal as refusal:
+            raise _Reported(report_of(surveyed, refusal)) from None
+    return _source_series(volume, surveyed)
+
+
+class _Reported(Refusal):
+    """A refusal that carries the whole report to `check`."""
+
+    def __init__(self, report: CheckReport) -> None:
+        refusal = report.refusal
+        if refusal is None:
+            raise ValueError("an accepted report is no refusal")
+        super().__init__(refusal.type, refusal.title, refusal.detail, refusal.instances, refusal.status)
+        self.report = report
+
+
+def _source_series(volume: Volume, surveyed: Survey) -> SourceSeries:
+    report = report_of(surveyed)
+    first = volume.datasets[0]
+    return SourceSeries(
+        volume=volume,
+        report=report,
+        study_uid=str(first.StudyInstanceUID),
+        series_uid=str(first.SeriesInstanceUID),
+        sha256=_digest(volume),
+        warnings=report.warnings,
+    )
+
+
+def _digest(volume: Volume) -> str:
+    digest = hashlib.sha256()
+    for index, stored in enumerate(volume.stored):
+        ds, frame = (volume.datasets[index], 0) if volume.frames is None else (volume.datasets[0], volume.frames[index])
+        digest.update(f"{ds.SOPInstanceUID}/{frame}\n".encode())
+        digest.update(np.ascontiguousarray(stored).tobytes())
+    return digest.hexdigest()
+
+
+def _read_volume(stack: Stack) -> Volume:
+    """Read the instances of a stack whole, decode them and put their frames in slice order. Raises Refusal."""
+    whole: dict[str, tuple[Dataset, NDArray[np.integer]]] = {}
+    problems: list[tuple[Header, BadInstance]] = []
+    for header in {frame.header.sop_instance_uid or "": frame.header for frame in stack.frames}.values():
+        try:
+            whole[header.sop_instance_uid or ""] = _read_instance(header)
+        except BadInstance as problem:
+            problems.append((header, problem))
+    if problems:
+        raise refusal_of(problems)
+    enhanced = stack.frames[0].header.enhanced
+    sources = [whole[frame.header.sop_instance_uid or ""] for frame in stack.frames]
+    stored = np.stack([pixels[frame.plane.frame] for (_, pixels), frame in zip(sources, stack.frames, strict=True)])
+    slope = np.array([frame.plane.slope for frame in stack.frames], np.float64)
+    intercept = np.array([frame.plane.intercept for frame in stack.frames], np.float64)
+    return Volume(
+        voxels=(stored * slope[:, None, None] + intercept[:, None, None]).astype(np.float32),
+        stored=stored,
+        affine=stack.affine,
+        slope=slope,
+        intercept=intercept,
+        datasets=(sources[0][0],) if enhanced else tuple(ds for ds, _ in sources),
+        frames=tuple(frame.plane.frame for frame in stack.frames) if enhanced else None,
+    )
+
+
+def _read_instance(header: Header) -> tuple[Dataset, NDArray[np.integer]]:
+    """The data set without its pixels, and its stored values (frame, row, column)."""
+    try:
+        with header.file.open() as stream:
+            ds = dcmread(stream, force=True)
+    except PARSER_ERRORS as error:
+        raise BadInstance("unreadable-pixels", f"its pixels cannot be read ({type(error).__name__})") from None
+    _refuse_deep_sequences(ds)
+    pixels = decode(ds, header)
+    del ds.PixelData
+    return ds, pixels
+
+
+def _refuse_deep_sequences(ds: Dataset) -> None:
+    """Refuse what would raise RecursionError in whoever copies or writes the data set later."""
+    pending = [(ds, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > _DEEPEST_SEQUENCE:
+            raise BadInstance("nested-too-deep", f"its sequences are nested more than {_DEEPEST_SEQUENCE} deep")
+        try:
+            sequences = [element.value for element in item if element.VR == "SQ"]
+        except PARSER_ERRORS as error:
+            raise BadInstance("unreadable-instance", f"an element cannot be read ({type(error).__name__})") from None
+        pending.extend((nested, depth + 1) for sequence in sequences for nested in sequence)

@@ -1,0 +1,142 @@
+"""Lists what a caller handed over (files, a folder, a zip) without trusting any name inside it.
+
+Nothing is ever extracted to disk: an entry of a zip is inflated into memory, one at a time, under the caps.
+Names are kept for the report alone, as a basename without control characters.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.errors import InstanceReason, Refusal
+from spinepaint.imaging.read_bounded import BoundedFile
+from spinepaint.imaging.read_names import leftover, shown_name
+from spinepaint.imaging.read_zip import Archive, ZipEntry, looks_like_zip
+
+
+class SourceFile(Protocol):
+    """One file of a source: a file on disk, or an entry of a zip."""
+
+    @property
+    def name(self) -> str:
+        """The basename it was given under, fit to be shown."""
+
+    def head(self, size: int) -> bytes:
+        """Its first `size` bytes, or as many as there are."""
+
+    def open(self) -> BinaryIO:
+        """The whole of it, seekable and open at its start; the caller closes it."""
+
+
+@dataclass(frozen=True)
+class DiskFile:
+    """A regular file on disk."""
+
+    path: Path
+    name: str
+
+    def head(self, size: int) -> bytes:
+        """Its first `size` bytes."""
+        with open(self.path, "rb") as file:
+            return file.read(size)
+
+    def open(self) -> BinaryIO:
+        """The whole of it, unable to be asked for more bytes than it has."""
+        return BoundedFile(self.path)
+
+
+@dataclass
+class Listing:
+    """The files of a source, and those that were passed over with the reason."""
+
+    files: list[SourceFile] = field(default_factory=list)
+    ignored: list[InstanceReason] = field(default_factory=list)
+
+    def ignore(self, name: str, reason: str) -> None:
+        """Note a file that nobody will open."""
+        self.ignored.append(InstanceReason(shown_name(name), reason))
+
+
+@contextmanager
+def unpacked(source: Path | Sequence[Path], caps: Caps, *, names: Mapping[Path, str] | None = None) -> Iterator[Listing]:
+    """List a file, a folder, a zip, or a list of those files; valid inside the `with`.
+
+    `names` gives the names that uploaded files came under, where the disk has others.
+    Links inside a folder are not followed and archives inside a folder or a zip are not opened.
+
+    Raises Refusal: `not-found`, `bad-zip`, or `over-cap-*` (upload_bytes, upload_files, file_bytes, inflated_bytes, inflation_ratio).
+    """
+    paths = [source] if isinstance(source, Path) else list(source)
+    names = names or {}
+    missing = [shown_name(names.get(path, path.name)) for path in paths if not path.exists()]
+    if missing or not paths:
+        raise Refusal(
+            type="not-found",
+            title="There is nothing under the path that was given.",
+            detail="Give a folder, a zip, a multi-frame file or a list of files that can be read.",
+            instances=[InstanceReason(name, "does not exist") for name in missing],
+            status=404,
+        )
+    if len(paths) == 1 and paths[0].is_file() and looks_like_zip(paths[0]):
+        caps.enforce("upload_bytes", paths[0].stat().st_size)
+        with Archive(paths[0], caps) as archive:
+            yield _list_archive(archive, caps)
+        return
+    yield _list_disk(paths, caps, names)
+
+
+def _list_archive(archive: Archive, caps: Caps) -> Listing:
+    listing = Listing()
+    for info in archive.entries():
+        reason = leftover(info.filename) or archive.why_unsafe(info)
+        if reason:
+            listing.ignore(info.filename, reason)
+        else:
+            listing.files.append(ZipEntry(archive, info, shown_name(info.filename)))
+    return listing
+
+
+def _list_disk(paths: Sequence[Path], caps: Caps, names: Mapping[Path, str]) -> Listing:
+    listing = Listing()
+    total = count = 0
+    for given in paths:
+        for path in _walk(given):
+            count += 1
+            caps.enforce("upload_files", count)
+            name = names.get(path, path.name)
+            mode = (path.stat() if path == given else path.lstat()).st_mode
+            reason = leftover(name) or _why_unsafe(mode)
+            if reason is None:
+                size = path.stat().st_size
+                total += size
+                caps.enforce("file_bytes", size)
+                caps.enforce("upload_bytes", total)
+                reason = "an archive inside the upload, not opened" if looks_like_zip(path) else None
+            if reason:
+                listing.ignore(name, reason)
+            else:
+                listing.files.append(DiskFile(path, shown_name(name)))
+    return listing
+
+
+def _walk(given: Path) -> Iterator[Path]:
+    """The file itself, or every file below the folder in a fixed order; linked folders come out as links."""
+    if not given.is_dir():
+        yield given
+        return
+    for folder, folders, files in os.walk(given, followlinks=False):
+        folders.sort()
+        here = Path(folder)
+        yield from (here / name for name in folders if (here / name).is_symlink())
+        yield from (here / name for name in sorted(files))
+
+
+def _why_unsafe(mode: int) -> str | None:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link, not followed"
+    return None if stat.S_ISREG(mode) else "not a regular file"
