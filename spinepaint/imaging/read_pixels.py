@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels.decoders import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEG2000, JPEG2000Lossless, RLELossless
 
 from spinepaint.imaging.check_pixels import NATIVE, PLUGINS

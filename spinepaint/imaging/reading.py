@@ -1,7 +1,7 @@
 """Reads and checks a series: from whatever a caller handed over to a Volume, or to a refusal that says why."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +46,13 @@ def check(
     series_uid: str | None = None,
     caps: Caps = DEFAULT_CAPS,
     allow_synthetic: bool = False,
-    names: Mapping[Path, str] | None = None,
 ) -> CheckReport:
     """Say what `read_series` would accept, ignore or refuse, and why. Bad input is in the report and never raised.
 
     The arguments are those of `read_series`. The pixels of the chosen series are decoded, since unreadable ones are refused.
     """
-    try:
-        return read_series(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic, names=names).report
-    except _Reported as refused:
-        return refused.report
-    except Refusal as refusal:
-        return report_without_files(refusal)
+    _, report = _attempt(source, series_uid, caps, allow_synthetic)
+    return report
 
 
 def read_series(
@@ -66,7 +61,6 @@ def read_series(
     series_uid: str | None = None,
     caps: Caps = DEFAULT_CAPS,
     allow_synthetic: bool = False,
-    names: Mapping[Path, str] | None = None,
 ) -> SourceSeries:
     """Read the one sagittal T2 series of a source.
 
@@ -76,33 +70,35 @@ def read_series(
     series_uid: which series to read where there are several; without it, several candidates are refused.
     caps: what the source may cost.
     allow_synthetic: take a series that says it is synthetic.
-    names: the names that files came under, for the report, where those on disk are others.
 
     Slices are ordered by increasing position along the normal, which is the row direction x the column direction; for a sagittal
     series with rows running to posterior and columns to caudal that is from the patient's left to the right.
 
     Raises Refusal with a stable `type` and, where single instances are to blame, their names, SOP Instance UIDs and reasons.
     """
-    with unpacked(source, caps, names=names) as listing:
-        surveyed = survey(listing, caps, series_uid=series_uid, allow_synthetic=allow_synthetic)
-        if surveyed.chosen is None or surveyed.chosen.stack is None:
-            raise _Reported(report_of(surveyed))
-        try:
-            volume = _read_volume(surveyed.chosen.stack)
-        except Refusal as refusal:
-            raise _Reported(report_of(surveyed, refusal)) from None
-    return _source_series(volume, surveyed)
+    series, report = _attempt(source, series_uid, caps, allow_synthetic)
+    if report.refusal is not None or series is None:
+        raise report.refusal or Refusal("unreadable-instance", "The source cannot be read.")
+    return series
 
 
-class _Reported(Refusal):
-    """A refusal that carries the whole report to `check`."""
-
-    def __init__(self, report: CheckReport) -> None:
-        refusal = report.refusal
-        if refusal is None:
-            raise ValueError("an accepted report is no refusal")
-        super().__init__(refusal.type, refusal.title, refusal.detail, refusal.instances, refusal.status)
-        self.report = report
+def _attempt(
+    source: Path | Sequence[Path], series_uid: str | None, caps: Caps, allow_synthetic: bool
+) -> tuple[SourceSeries | None, CheckReport]:
+    """Read a source as far as it goes; the series is None exactly where the report has a refusal."""
+    try:
+        with unpacked(source, caps) as listing:
+            surveyed = survey(listing, caps, series_uid=series_uid, allow_synthetic=allow_synthetic)
+            if surveyed.chosen is None or surveyed.chosen.stack is None:
+                return None, report_of(surveyed)
+            try:
+                volume = _read_volume(surveyed.chosen.stack)
+            except Refusal as refusal:
+                return None, report_of(surveyed, refusal)
+    except Refusal as refusal:
+        return None, report_without_files(refusal)
+    series = _source_series(volume, surveyed)
+    return series, series.report
 
 
 def _source_series(volume: Volume, surveyed: Survey) -> SourceSeries:

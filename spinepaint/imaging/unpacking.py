@@ -6,7 +6,7 @@ Names are kept for the report alone, as a basename without control characters.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,17 +63,15 @@ class Listing:
 
 
 @contextmanager
-def unpacked(source: Path | Sequence[Path], caps: Caps, *, names: Mapping[Path, str] | None = None) -> Iterator[Listing]:
+def unpacked(source: Path | Sequence[Path], caps: Caps) -> Iterator[Listing]:
     """List a file, a folder, a zip, or a list of those files; valid inside the `with`.
 
-    `names` gives the names that uploaded files came under, where the disk has others.
     Links inside a folder are not followed and archives inside a folder or a zip are not opened.
 
     Raises Refusal: `not-found`, `bad-zip`, or `over-cap-*` (upload_bytes, upload_files, file_bytes, inflated_bytes, inflation_ratio).
     """
     paths = [source] if isinstance(source, Path) else list(source)
-    names = names or {}
-    missing = [shown_name(names.get(path, path.name)) for path in paths if not path.exists()]
+    missing = [shown_name(path.name) for path in paths if not path.exists()]
     if missing or not paths:
         raise Refusal(
             type="not-found",
@@ -87,7 +85,7 @@ def unpacked(source: Path | Sequence[Path], caps: Caps, *, names: Mapping[Path, 
         with Archive(paths[0], caps) as archive:
             yield _list_archive(archive, caps)
         return
-    yield _list_disk(paths, caps, names)
+    yield _list_disk(paths, caps)
 
 
 def _list_archive(archive: Archive, caps: Caps) -> Listing:
@@ -101,16 +99,15 @@ def _list_archive(archive: Archive, caps: Caps) -> Listing:
     return listing
 
 
-def _list_disk(paths: Sequence[Path], caps: Caps, names: Mapping[Path, str]) -> Listing:
+def _list_disk(paths: Sequence[Path], caps: Caps) -> Listing:
     listing = Listing()
     total = count = 0
     for given in paths:
         for path in _walk(given):
             count += 1
             caps.enforce("upload_files", count)
-            name = names.get(path, path.name)
             mode = (path.stat() if path == given else path.lstat()).st_mode
-            reason = leftover(name) or _why_unsafe(mode)
+            reason = leftover(path.name) or _why_unsafe(mode)
             if reason is None:
                 size = path.stat().st_size
                 total += size
@@ -118,9 +115,9 @@ def _list_disk(paths: Sequence[Path], caps: Caps, names: Mapping[Path, str]) -> 
                 caps.enforce("upload_bytes", total)
                 reason = "an archive inside the upload, not opened" if looks_like_zip(path) else None
             if reason:
-                listing.ignore(name, reason)
+                listing.ignore(path.name, reason)
             else:
-                listing.files.append(DiskFile(path, shown_name(name)))
+                listing.files.append(DiskFile(path, shown_name(path.name)))
     return listing
 
 
