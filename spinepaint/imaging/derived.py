@@ -67,11 +67,7 @@ def write_series(
     """
     stored = stored_values(volume, edited, changed)
     key = (*source_key(volume), "new study" if new_study else "same study")
-    study_uid = (
-        provenance.uid("study", *key)
-        if new_study
-        else UID(volume.datasets[0].StudyInstanceUID)
-    )
+    study_uid = provenance.uid("study", *key) if new_study else UID(volume.datasets[0].StudyInstanceUID)
     series_uid = provenance.uid("series", *key)
     if volume.frames is None:
         datasets = _classic_images(volume, stored, provenance, study_uid, series_uid)
@@ -84,38 +80,28 @@ def write_series(
     return DerivedSeries(study_uid, series_uid, datasets, paths, stored)
 
 
-def stored_values(
-    volume: Volume, edited: NDArray[np.float32], changed: NDArray[np.bool_]
-) -> NDArray[np.integer]:
+def stored_values(volume: Volume, edited: NDArray[np.float32], changed: NDArray[np.bool_]) -> NDArray[np.integer]:
     """Stored values of the derived series, in the type of `volume.stored`.
 
     The source's outside `changed`; inside, round((edited - intercept) / slope) clipped to what Bits Stored
     and Pixel Representation can hold.
     """
     if not volume.stored.shape == edited.shape == changed.shape:
-        raise ValueError(
-            f"shapes differ: source {volume.stored.shape}, edited {edited.shape}, changed {changed.shape}"
-        )
+        raise ValueError(f"shapes differ: source {volume.stored.shape}, edited {edited.shape}, changed {changed.shape}")
     if not np.isfinite(edited[changed]).all():
         raise ValueError("an edited voxel is not a finite number")
     stored = volume.stored.copy()
     for k, mask in enumerate(changed):
         if mask.any():
-            low, high = representable_range(
-                volume.datasets[0 if volume.frames is not None else k]
-            )
-            values = (
-                edited[k][mask].astype(np.float64) - volume.intercept[k]
-            ) / volume.slope[k]
+            low, high = representable_range(volume.datasets[0 if volume.frames is not None else k])
+            values = (edited[k][mask].astype(np.float64) - volume.intercept[k]) / volume.slope[k]
             stored[k][mask] = np.clip(np.rint(values), low, high).astype(stored.dtype)
     return stored
 
 
 def source_key(volume: Volume) -> tuple[str, ...]:
     """What tells one source from another: its UIDs and its stored values."""
-    pixels = hashlib.sha256(
-        np.ascontiguousarray(volume.stored).astype("<i8").tobytes()
-    ).hexdigest()
+    pixels = hashlib.sha256(np.ascontiguousarray(volume.stored).astype("<i8").tobytes()).hexdigest()
     first = volume.datasets[0]
     return (
         first.StudyInstanceUID,
@@ -133,14 +119,10 @@ def _classic_images(
     series_uid: UID,
 ) -> tuple[Dataset, ...]:
     images = []
-    for k, (source, number) in enumerate(
-        zip(volume.datasets, _instance_numbers(volume.datasets), strict=True)
-    ):
+    for k, (source, number) in enumerate(zip(volume.datasets, _instance_numbers(volume.datasets), strict=True)):
         image = classic_header(source, provenance, study_uid, series_uid)
         image.InstanceNumber = number
-        image.SOPInstanceUID = provenance.uid(
-            "instance", series_uid, str(source.SOPInstanceUID)
-        )
+        image.SOPInstanceUID = provenance.uid("instance", series_uid, str(source.SOPInstanceUID))
         set_pixels(image, stored[k])
         images.append(image)
     return tuple(images)

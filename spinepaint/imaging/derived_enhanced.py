@@ -43,9 +43,7 @@ def enhanced_image(
     set_common_instance_reference(image, source)
     image.ImageType = _image_type(list(source.ImageType))
     image.SourceImageEvidenceSequence = DicomSequence([_evidence(source)])
-    groups = [
-        deepcopy(image.PerFrameFunctionalGroupsSequence[frame]) for frame in frames
-    ]
+    groups = [deepcopy(image.PerFrameFunctionalGroupsSequence[frame]) for frame in frames]
     for group, frame in zip(groups, frames, strict=True):
         _describe_frame(group, source_image_item(source, frame), provenance)
     for group in (image.SharedFunctionalGroupsSequence[0], *groups):
@@ -54,9 +52,7 @@ def enhanced_image(
     image.PerFrameFunctionalGroupsSequence = DicomSequence(groups)
     image.NumberOfFrames = len(frames)
     image.pop("RepresentativeFrameNumber", None)
-    image.SOPInstanceUID = provenance.uid(
-        "instance", series_uid, str(source.SOPInstanceUID)
-    )
+    image.SOPInstanceUID = provenance.uid("instance", series_uid, str(source.SOPInstanceUID))
     image.InstanceNumber = 1
     set_pixels(image, stored)
     return image
@@ -78,9 +74,7 @@ def _evidence(source: Dataset) -> Dataset:
     return study
 
 
-def _describe_frame(
-    group: Dataset, source_image: Dataset, provenance: Provenance
-) -> None:
+def _describe_frame(group: Dataset, source_image: Dataset, provenance: Provenance) -> None:
     """Replace the Derivation Image functional group (PS3.3 C.7.6.16.2.6) of one frame."""
     derivation = Dataset()
     derivation.DerivationDescription = marks.derivation_description(provenance)

@@ -84,13 +84,7 @@ def set_common_instance_reference(header: Dataset, source: Dataset) -> None:
 def frame_of_reference(source: Dataset) -> UID:
     """The source's Frame of Reference UID, or where a release stripped it, one that follows from its series."""
     uid = source.get("FrameOfReferenceUID")
-    return (
-        UID(uid)
-        if uid
-        else uid_from(
-            "frame of reference", source.StudyInstanceUID, source.SeriesInstanceUID
-        )
-    )
+    return UID(uid) if uid else uid_from("frame of reference", source.StudyInstanceUID, source.SeriesInstanceUID)
 
 
 def mark_as_synthetic(
@@ -107,9 +101,7 @@ def mark_as_synthetic(
         for keyword in OF_A_REQUEST:
             header.pop(keyword, None)
     header.SeriesNumber = int(header.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
-    header.SeriesDescription = marks.series_description(
-        provenance, str(source.get("SeriesDescription", ""))
-    )
+    header.SeriesDescription = marks.series_description(provenance, str(source.get("SeriesDescription", "")))
     for keyword, value in marks.MARKS.items():
         setattr(header, keyword, value)
     header.ContributingEquipmentSequence = DicomSequence(
@@ -127,9 +119,7 @@ def mark_as_synthetic(
             setattr(header, keyword, None)
 
 
-def classic_header(
-    source: Dataset, provenance: Provenance, study_uid: str, series_uid: str
-) -> Dataset:
+def classic_header(source: Dataset, provenance: Provenance, study_uid: str, series_uid: str) -> Dataset:
     """Header of the MR Image (PS3.3 A.4) derived from `source`, short of its SOP Instance UID and its pixels."""
     header = kept(source, CLASSIC)
     mark_as_synthetic(header, source, provenance, study_uid, series_uid)

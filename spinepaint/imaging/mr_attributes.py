@@ -94,9 +94,7 @@ COMMON = PATIENT_AND_STUDY | SERIES_AND_EQUIPMENT | PIXELS | CONTRAST
 CLASSIC = COMMON | MR_IMAGE
 ENHANCED = COMMON | ENHANCED_MR_IMAGE
 
-OF_A_REQUEST = _keywords(
-    "AccessionNumber IssuerOfAccessionNumberSequence RequestAttributesSequence"
-)
+OF_A_REQUEST = _keywords("AccessionNumber IssuerOfAccessionNumberSequence RequestAttributesSequence")
 """What names the real examination's order, and so does not go into a new study."""
 
 TYPE_2 = (

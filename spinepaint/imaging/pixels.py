@@ -8,11 +8,7 @@ from pydicom import Dataset
 def representable_range(dataset: Dataset) -> tuple[int, int]:
     """Least and greatest stored value that Bits Stored and Pixel Representation allow (PS3.3 C.7.6.3.1)."""
     bits = int(dataset.BitsStored)
-    return (
-        (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-        if dataset.PixelRepresentation
-        else (0, (1 << bits) - 1)
-    )
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dataset.PixelRepresentation else (0, (1 << bits) - 1)
 
 
 def set_pixels(dataset: Dataset, stored: NDArray[np.integer]) -> None:

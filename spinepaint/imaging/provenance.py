@@ -18,13 +18,10 @@ from spinepaint.imaging.vocabulary import (
 
 PRIVATE_SCHEME = "99SPINEPAINT"
 SYNTHESIZING_EQUIPMENT = Code("109100", "DCM", "Synthesizing Equipment")  # CID 7005
-SOURCE_IMAGE = Code(
-    "121322", "DCM", "Source image for image processing operation"
-)  # CID 7202
-# CID 7203 has no code for generated content and is extensible: a private code says what was done.
-DERIVATION = Code(
-    "inpainting", PRIVATE_SCHEME, "Synthetic pathology inpainted by latent diffusion"
-)
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
+# CID 7203 has no code for generated content, and is extensible. The algorithm family of CID 7162 says how it came
+# about in a code that every reader knows; Derivation Description says the rest.
+DERIVATION = Code("123110", "DCM", "Artificial Intelligence")
 
 MARKS: dict[str, Any] = {
     "SyntheticData": "YES",
@@ -32,11 +29,7 @@ MARKS: dict[str, Any] = {
 }
 """What the series, its segmentation and its report have in common."""
 
-IMAGE_TYPE = [
-    "DERIVED",
-    "SECONDARY",
-    "OTHER",
-]  # the MR Image IOD requires the third value (PS3.3 C.8.3.1.1.1)
+IMAGE_TYPE = ["DERIVED", "SECONDARY", "OTHER"]  # the MR Image IOD requires the third value (PS3.3 C.8.3.1.1.1)
 
 _SHORT_TEXT = 1024  # characters of an ST (PS3.5 6.2)
 _LONG_STRING = 64  # characters of an LO
@@ -121,20 +114,14 @@ def contributing_equipment_item(provenance: Provenance) -> Dataset:
     item.ManufacturerModelName = "Spinepaint"
     item.SoftwareVersions = printable(provenance.version, _LONG_STRING)
     item.ContributionDescription = contribution_description(provenance)
-    item.PurposeOfReferenceCodeSequence = DicomSequence(
-        [code_item(SYNTHESIZING_EQUIPMENT)]
-    )
+    item.PurposeOfReferenceCodeSequence = DicomSequence([code_item(SYNTHESIZING_EQUIPMENT)])
     return item
 
 
 def derivation_description(provenance: Provenance) -> str:
     """Derivation Description: what was done, in words, at most 1024 characters."""
     x, y, z = provenance.landmark_lps_mm
-    named = ", ".join(
-        f"{key} {provenance.spec[key]}"
-        for key in _NAMED_IN_DERIVATION
-        if key in provenance.spec
-    )
+    named = ", ".join(f"{key} {provenance.spec[key]}" for key in _NAMED_IN_DERIVATION if key in provenance.spec)
     text = (
         f"Synthetic: {provenance.finding()}. Inpainted by latent diffusion around patient LPS ({x:.1f}, {y:.1f}, {z:.1f}) mm"
         f"{f' with {named}' if named else ''}. Outside the edited region the stored values are those of the source."
@@ -144,9 +131,7 @@ def derivation_description(provenance: Provenance) -> str:
 
 def series_description(provenance: Provenance, source: str) -> str:
     """Series Description: that the series is synthetic, of what, and as far as it fits what the source was called."""
-    return f"{printable(f'SYNTHETIC {provenance.finding()}', _LONG_STRING)}: {source}"[
-        :_LONG_STRING
-    ].rstrip(": ")
+    return f"{printable(f'SYNTHETIC {provenance.finding()}', _LONG_STRING)}: {source}"[:_LONG_STRING].rstrip(": ")
 
 
 def implementation_version_name(provenance: Provenance) -> str:
@@ -156,6 +141,4 @@ def implementation_version_name(provenance: Provenance) -> str:
 
 def printable(text: str, characters: int) -> str:
     """`text` cut to length, with what no character set or value separator could carry replaced by a question mark."""
-    return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text)[
-        :characters
-    ].strip()
+    return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text)[:characters].strip()

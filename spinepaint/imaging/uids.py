@@ -12,9 +12,7 @@ _NAMESPACE = uuid.UUID("0f1d4a1c-6a0e-5d36-9c55-8f4f2d4f6a11")
 
 def canonical_json(value: Mapping[str, Any]) -> str:
     """`value` as JSON that does not depend on the order of its keys. Raises ValueError for NaN or infinity."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def uid_from(*parts: str) -> UID:
