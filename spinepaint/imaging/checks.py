@@ -1,5 +1,6 @@
 """Judges one series: is it a sagittal T2 series, and is it sound?"""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from spinepaint.imaging.check_report import SeriesVerdict, Verdict
 from spinepaint.imaging.check_weighting import says_localizer, t2_evidence
 from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_header import BadInstance, Header
+from spinepaint.imaging.read_planes import Weighting
 
 TITLES: dict[str, str] = {
     "already-synthetic": "The series is already synthetic.",
@@ -76,9 +78,15 @@ def judge_series(
         stack = _sound_stack(images, allow_synthetic, caps)
     except Refusal as refusal:
         return Judgement(images, _verdict(headers, "refused", str(refusal)), refusal=refusal)
-    evidence = t2_evidence(images[0].weighting)
+    evidence = t2_evidence(main_weighting(images))
     accepted = _verdict(headers, "accepted", f"sagittal, {evidence.reason}")
     return Judgement(images, accepted, stack, warnings=_warnings(images, stack))
+
+
+def main_weighting(images: Sequence[Header]) -> Weighting:
+    """The weighting that most instances have; of equally common ones that of the longest echo time."""
+    counted = Counter(header.weighting for header in images)
+    return max(counted, key=lambda weighting: (counted[weighting], weighting.echo_time_ms or 0.0))
 
 
 def _verdict(headers: Sequence[Header], verdict: Verdict, reason: str) -> SeriesVerdict:
@@ -89,12 +97,14 @@ def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: 
     """Why the series is none of ours; None where it is a sagittal T2 series, sound or not."""
     if not images:
         kind = UID(headers[0].sop_class_uid).name if headers[0].sop_class_uid else headers[0].modality or "an unknown object"
-        return f"{kind}, not an MR image"
-    weighting = images[0].weighting
+        return f"{kind}, not an MR image that is read"
+    weighting = main_weighting(images)
     if any("LOCALIZER" in header.image_type for header in images[:1]) or says_localizer(weighting.names):
         return "a localizer"
     if any("PROJECTION IMAGE" in header.image_type for header in images[:1]):
         return "a projection, not slices"
+    if {"FAT", "F"} & set(images[0].image_type):
+        return "the fat image of a Dixon series"
     evidence = t2_evidence(weighting)
     if evidence.level == "no":
         return evidence.reason
@@ -132,7 +142,12 @@ def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) ->
         raise Refusal("several-multiframe", "The series has several multi-frame instances.", "Send one of them alone.", named)
     for attribute, (slug, title) in _UNIFORM.items():
         _refuse_mixed(images, attribute, slug, title)
-    return stack_frames(images)
+    stack = stack_frames(images)
+    other = [h for h in images if t2_evidence(h.weighting).level == "no"]
+    if other:
+        named = [InstanceReason(h.file.name, t2_evidence(h.weighting).reason, h.sop_instance_uid) for h in other]
+        raise Refusal("mixed-weighting", "Some slices of the series are not T2-weighted.", "Send the T2 slices alone.", named)
+    return stack
 
 
 def _refuse_mixed(images: Sequence[Header], attribute: str, slug: str, title: str) -> None:
@@ -147,13 +162,15 @@ def _refuse_mixed(images: Sequence[Header], attribute: str, slug: str, title: st
 def _warnings(images: Sequence[Header], stack: Stack) -> tuple[str, ...]:
     """What a careful reader would want to know about a series that is taken."""
     first = images[0]
-    evidence = t2_evidence(first.weighting)
+    weighting = main_weighting(images)
+    evidence = t2_evidence(weighting)
     thickness = stack.frames[0].plane.thickness_mm
     spacing = float(sum(stack.affine[:3, 0] ** 2) ** 0.5)
     notes = {
         f"The weighting is not certain: {evidence.reason}.": evidence.level != "certain",
         "The SOP Class is missing; the series was taken for MR images.": first.sop_class_uid is None,
-        "The series is fat-suppressed; the networks learnt from series that are not.": first.weighting.fat_suppressed,
+        "The series is fat-suppressed; the networks learnt from series that are not.": weighting.fat_suppressed
+        or "WATER" in first.image_type,
         f"Slices of {thickness} mm lie {spacing:.2f} mm apart: they overlap, as interpolated ones do.": (
             thickness is not None and spacing < 0.75 * thickness
         ),

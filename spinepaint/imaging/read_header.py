@@ -79,11 +79,14 @@ class Header:
         return self.sop_class_uid == EnhancedMRImageStorage
 
 
-def looks_like_dicom(file: SourceFile) -> bool:
-    """Whether a file has the DICM prefix (PS3.10 7.1), or starts with a plausible group 0002 or 0008 element without one."""
+def has_prefix(file: SourceFile) -> bool:
+    """Whether a file has the DICM prefix (PS3.10 7.1)."""
+    return file.head(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def looks_like_bare_dicom(file: SourceFile) -> bool:
+    """Whether a file without prefix starts with a plausible group 0002 or 0008 element, as older exports do."""
     head = file.head(_PREAMBLE + 4)
-    if head[_PREAMBLE:] == b"DICM":
-        return True
     if len(head) < _PREAMBLE + 4:
         return False
     group, element, vr, length = struct.unpack("<HH2sH", head[:8])

@@ -77,13 +77,15 @@ def enhanced_planes(ds: Dataset) -> tuple[Plane, ...]:
 
 
 def enhanced_weighting(ds: Dataset) -> Weighting:
-    """MR Echo, Timing, Modifier and Pulse Sequence of the first frame (PS3.3 C.8.13)."""
+    """Timing, Modifier and Pulse Sequence of the first frame and the longest echo time of all (PS3.3 C.8.13)."""
     shared = items(ds, "SharedFunctionalGroupsSequence")[:1]
     groups = (*items(ds, "PerFrameFunctionalGroupsSequence")[:1], *shared)
     timing = first_item(groups, "MRTimingAndRelatedParametersSequence")
     modifier = first_item(groups, "MRModifierSequence")
+    frames = items(ds, "PerFrameFunctionalGroupsSequence")
+    echo_times = [number(first_item((frame, *shared), "MREchoSequence"), "EffectiveEchoTime") for frame in frames]
     return Weighting(
-        echo_time_ms=number(first_item(groups, "MREchoSequence"), "EffectiveEchoTime"),
+        echo_time_ms=max((time for time in echo_times if time is not None), default=None),
         repetition_time_ms=number(timing, "RepetitionTime"),
         inversion=text(modifier, "InversionRecovery").upper() == "YES",
         gradient_echo=text(ds, "EchoPulseSequence").upper() == "GRADIENT",

@@ -8,7 +8,7 @@ from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.check_report import CheckReport, FileVerdict, SeriesVerdict
 from spinepaint.imaging.checks import TITLES, Judgement, judge_series
 from spinepaint.imaging.errors import InstanceReason, Refusal
-from spinepaint.imaging.read_header import BadInstance, Header, looks_like_dicom, read_header
+from spinepaint.imaging.read_header import BadInstance, Header, has_prefix, looks_like_bare_dicom, read_header
 from spinepaint.imaging.unpacking import Listing, SourceFile
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
@@ -19,7 +19,7 @@ class Survey:
     """Everything that was found: the files passed over, those that could not be read, the verdict over each series, the choice."""
 
     ignored: list[InstanceReason]
-    broken: list[tuple[SourceFile, BadInstance]] = field(default_factory=list)
+    broken: list[tuple[str, InstanceReason]] = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
     chosen: Judgement | None = None
     refusal: Refusal | None = None
@@ -53,7 +53,7 @@ def report_of(found: Survey, refusal: Refusal | None = None) -> CheckReport:
     chosen = found.chosen if final is None else None
     series = [_final_verdict(judgement, found.chosen, refusal) for judgement in found.judgements]
     files = [FileVerdict(entry.file, "ignored", entry.reason) for entry in found.ignored]
-    files += [FileVerdict(file.name, "refused", problem.reason) for file, problem in found.broken]
+    files += [FileVerdict(entry.file, "refused", entry.reason) for _, entry in found.broken]
     for judgement, verdict in zip(found.judgements, series, strict=True):
         files += _file_verdicts(judgement, verdict, chosen, refusal if judgement is found.chosen else judgement.refusal)
     warnings = list(chosen.warnings) if chosen else []
@@ -72,7 +72,8 @@ def report_without_files(refusal: Refusal) -> CheckReport:
 def _read_headers(listing: Listing, caps: Caps, found: Survey) -> list[Header]:
     headers = []
     for file in listing.files:
-        if not looks_like_dicom(file):
+        certain = has_prefix(file)
+        if not certain and not looks_like_bare_dicom(file):
             found.ignored.append(InstanceReason(file.name, "not DICOM"))
             continue
         try:
@@ -84,7 +85,10 @@ def _read_headers(listing: Listing, caps: Caps, found: Survey) -> list[Header]:
                 raise BadInstance("missing-uid", "its Series Instance UID is missing or not valid")
             headers.append(header)
         except BadInstance as problem:
-            found.broken.append((file, problem))
+            if certain:
+                found.broken.append((problem.type, InstanceReason(file.name, problem.reason)))
+            else:
+                found.ignored.append(InstanceReason(file.name, "not DICOM"))
     return headers
 
 
@@ -100,7 +104,8 @@ def _without_copies(headers: Sequence[Header], found: Survey) -> list[Header]:
             found.ignored.append(InstanceReason(header.file.name, f"a copy of {earlier.file.name}", header.sop_instance_uid))
         else:
             reason = f"another file, {earlier.file.name}, has the same SOP Instance UID and other content"
-            found.broken.append((header.file, BadInstance("duplicate-instance", reason)))
+            named = InstanceReason(header.file.name, reason, header.sop_instance_uid)
+            found.broken.append(("duplicate-instance", named))
     return kept
 
 
@@ -109,11 +114,10 @@ def _content_digest(file: SourceFile) -> bytes:
         return hashlib.sha256(stream.read()).digest()
 
 
-def _refuse_broken(broken: Sequence[tuple[SourceFile, BadInstance]]) -> Refusal:
-    kind = broken[0][1].type
-    named = [InstanceReason(file.name, problem.reason) for file, problem in broken]
+def _refuse_broken(broken: Sequence[tuple[str, InstanceReason]]) -> Refusal:
+    kind = broken[0][0]
     detail = "It may belong to the series, so nothing is taken. Leave it out, or export it again."
-    return Refusal(kind, TITLES[kind], detail, named)
+    return Refusal(kind, TITLES[kind], detail, [named for _, named in broken])
 
 
 def _choose(judgements: Sequence[Judgement], series_uid: str | None) -> Judgement:

@@ -97,6 +97,9 @@ def _attempt(
                 return None, report_of(surveyed, refusal)
     except Refusal as refusal:
         return None, report_without_files(refusal)
+    except OSError as error:
+        detail = f"The operating system says {type(error).__name__}."
+        return None, report_without_files(Refusal("unreadable-file", "A file of the source cannot be opened.", detail))
     series = _source_series(volume, surveyed)
     return series, series.report
 
