@@ -90,7 +90,7 @@ def enhanced_weighting(ds: Dataset) -> Weighting:
         inversion=text(modifier, "InversionRecovery").upper() == "YES",
         gradient_echo=text(ds, "EchoPulseSequence").upper() == "GRADIENT",
         echo_planar=text(ds, "EchoPlanarPulseSequence").upper() == "YES",
-        fat_suppressed="FAT" in text(modifier, "SpectrallySelectedSuppression").upper(),
+        fat_suppressed="FAT" in text(ds, "SpectrallySelectedSuppression").upper(),
         names=_names(ds),
     )
 

@@ -97,17 +97,17 @@ def make_datasets(
     for k in range(slices):
         ds = _header(seed, k)
         ds.SeriesDescription = series_description
-        ds.EchoTime, ds.RepetitionTime = _ds(echo_time_ms), _ds(repetition_time_ms)
+        ds.EchoTime, ds.RepetitionTime = decimal(echo_time_ms), decimal(repetition_time_ms)
         ds.InstanceNumber = slices - k
         ds.Rows, ds.Columns = rows, columns
-        ds.PixelSpacing = [_ds(spacing_mm[1]), _ds(spacing_mm[2])]
-        ds.SliceThickness, ds.SpacingBetweenSlices = _ds(spacing_mm[0] * 0.9), _ds(spacing_mm[0])
-        ds.ImageOrientationPatient = [_ds(v) for v in axes[:2].ravel()]
-        ds.ImagePositionPatient = [_ds(v) for v in corner + k * spacing_mm[0] * axes[2]]
+        ds.PixelSpacing = [decimal(spacing_mm[1]), decimal(spacing_mm[2])]
+        ds.SliceThickness, ds.SpacingBetweenSlices = decimal(spacing_mm[0] * 0.9), decimal(spacing_mm[0])
+        ds.ImageOrientationPatient = [decimal(v) for v in axes[:2].ravel()]
+        ds.ImagePositionPatient = [decimal(v) for v in corner + k * spacing_mm[0] * axes[2]]
         ds.BitsAllocated, ds.BitsStored, ds.HighBit = stored.dtype.itemsize * 8, bits_stored, bits_stored - 1
         ds.PixelRepresentation = int(signed)
         if (slopes[k], intercepts[k]) != (1.0, 0.0):
-            ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = _ds(slopes[k]), _ds(intercepts[k]), "US"
+            ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = decimal(slopes[k]), decimal(intercepts[k]), "US"
         pixels = stored[k].tobytes()
         ds.add_new("PixelData", "OW", pixels + b"\0" * (len(pixels) % 2))
         datasets.append(ds)
@@ -156,7 +156,7 @@ def make_series(
     return paths
 
 
-def _ds(value: float) -> DSfloat:
+def decimal(value: float) -> DSfloat:
     """A decimal string of at most 16 characters."""
     return DSfloat(float(value), auto_format=True)
 
