@@ -16,8 +16,8 @@ from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.derived import DerivedSeries
 from spinepaint.imaging.label_content import algorithm_items, concept, report_content
 from spinepaint.imaging.provenance import Provenance
-from spinepaint.imaging.volume import Volume
 from spinepaint.imaging.vocabulary import FSU_CODES, PATHOLOGY_CODES
+from spinepaint.imaging.volume import Volume
 from spinepaint.imaging.writing import write_dataset
 
 SEGMENTATION_NUMBER_OFFSET = 1000
