@@ -1,0 +1,44 @@
+"""The job ledger (SQLAlchemy) and the artifact store (obstore). No torch, no HTTP."""
+
+from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.database import migrate
+from spinepaint.store.errors import (
+    AlreadyFinished,
+    BadCursor,
+    IdempotencyConflict,
+    LedgerError,
+    QueueFull,
+    SeriesInUse,
+    UnknownJob,
+    UnknownSeries,
+)
+from spinepaint.store.jobs import JobOrder, Page
+from spinepaint.store.layout import new_id, result_prefix, source_prefix
+from spinepaint.store.ledger import Ledger
+from spinepaint.store.models import ApiKey, Batch, Delivery, Event, Job, JobState, Series
+
+__all__ = [
+    "AlreadyFinished",
+    "ApiKey",
+    "ArtifactStore",
+    "BadCursor",
+    "Batch",
+    "Delivery",
+    "Event",
+    "IdempotencyConflict",
+    "Job",
+    "JobOrder",
+    "JobState",
+    "Ledger",
+    "LedgerError",
+    "Page",
+    "QueueFull",
+    "Series",
+    "SeriesInUse",
+    "UnknownJob",
+    "UnknownSeries",
+    "migrate",
+    "new_id",
+    "result_prefix",
+    "source_prefix",
+]

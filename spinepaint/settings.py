@@ -1,0 +1,77 @@
+"""Every setting of the service, in one place: environment variables with the prefix SPINEPAINT_, or a .env-free default.
+
+Importing this imports neither torch nor a database.
+"""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spinepaint.imaging.caps import Caps
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What the gateway and the workers share; the same code runs embedded and deployed, only URLs differ.
+
+    Nested values take two underscores: SPINEPAINT_CAPS__UPLOAD_FILES=5000.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SPINEPAINT_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    data_dir: Path = Path("spinepaint-data")
+    """Where the embedded database, artifacts and broker keep their files."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty is a SQLite file in data_dir."""
+    artifacts_url: str = ""
+    """A folder, file: or s3: URL; empty is a folder in data_dir."""
+    broker_url: str = ""
+    """redis:// or valkey URL; empty is a private Valkey that `serve` starts."""
+    bundle: Path | None = None
+    """Folder of the weights; None is the bundle of the package."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+
+    caps: Caps = Caps()
+    max_queued_jobs: Count = 1000
+    """Jobs that may wait for one tenant."""
+    max_batch_jobs: Count = 500
+
+    max_attempts: Count = 3
+    """After this many attempts that stopped or failed, a job fails."""
+    job_limit_s: Seconds = 3600.0
+    """An attempt that takes longer is stopped and fails."""
+    heartbeat_s: Seconds = 5.0
+    stale_after_s: Seconds = 60.0
+    """A running job without a heartbeat for this long is taken back."""
+    progress_s: Annotated[float, Field(ge=0)] = 0.5
+    """At most one progress event in this time, unless the stage changes."""
+    retry_delay_s: Annotated[float, Field(ge=0)] = 10.0
+    """Wait before the second attempt; each further one waits twice as long."""
+    announce_every_s: Seconds = 0.25
+    """How often the outbox is emptied to the broker."""
+    reap_every_s: Seconds = 5.0
+    """How often stale jobs are looked for and lost files deleted."""
+    reannounce_after_s: Seconds = 60.0
+    """A queued job of which nothing was heard for this long is announced again, where the broker has fewer messages."""
+    shutdown_grace_s: Seconds = 20.0
+    """How long a worker that is asked to stop may take to give its job back."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embedded_defaults(cls, values: dict[str, object]) -> dict[str, object]:
+        folder = Path(str(values.get("data_dir") or cls.model_fields["data_dir"].default)).absolute()
+        filled = dict(values, data_dir=folder)
+        filled["database_url"] = values.get("database_url") or f"sqlite:///{folder / 'ledger.sqlite3'}"
+        filled["artifacts_url"] = values.get("artifacts_url") or str(folder / "artifacts")
+        return filled
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.stale_after_s < 3 * self.heartbeat_s:
+            raise ValueError("stale_after_s must be at least three heartbeats, or a busy worker loses its job")
+        return self

@@ -1,0 +1,140 @@
+"""Files by key, in a folder or an S3-compatible bucket."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stored file."""
+
+    key: str
+    size: int
+
+
+def _local_folder(url: str) -> Path | None:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(url) if len(parts.scheme) <= 1 else None
+
+
+def _checked(key: str) -> str:
+    segments = key.removesuffix("/").split("/")
+    if any(segment in ("", ".", "..") or "\0" in segment for segment in segments):
+        raise ValueError("an artifact key is made of plain, non-empty segments")
+    return key
+
+
+class ArtifactStore:
+    """Files by key; a reader sees the whole of a file or nothing of it.
+
+    `url` is a folder (made where it is missing), a file: URL, or s3://bucket/prefix, for which endpoint and credentials
+    come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). Keys have "/" between plain segments; a prefix
+    ends with "/". Wrong keys raise ValueError, absent ones FileNotFoundError.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        """Open the store; a folder is made, a bucket must exist."""
+        self._folder = _local_folder(str(url))
+        self._store: ObjectStore
+        if self._folder is not None:
+            self._folder = self._folder.absolute()
+            # Uploads hold patients' images: only this user may look.
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._store = LocalStore(self._folder)
+        else:
+            self._store = from_url(str(url))
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Write a file at once."""
+        obstore.put(self._store, _checked(key), data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Copy a file in."""
+        obstore.put(self._store, _checked(key), path)
+
+    def put_folder(self, prefix: str, folder: Path) -> list[str]:
+        """Copy a folder's files in, below `prefix`; their keys, sorted. Links are not followed into the store."""
+        keys = []
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                key = prefix.removesuffix("/") + "/" + path.relative_to(folder).as_posix()
+                self.put_file(key, path)
+                keys.append(key)
+        return keys
+
+    def get(self, key: str) -> bytes:
+        """A whole file."""
+        return bytes(obstore.get(self._store, _checked(key)).bytes())
+
+    def stream(self, key: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """A file in pieces. An absent file raises at once, before the first piece is asked for."""
+        chunks = obstore.get(self._store, _checked(key)).stream(min_chunk_size=chunk_bytes)
+        return (bytes(chunk) for chunk in chunks)
+
+    def size(self, key: str) -> int:
+        """Bytes of a file."""
+        return int(obstore.head(self._store, _checked(key))["size"])
+
+    def exists(self, key: str) -> bool:
+        """Whether a file is there."""
+        try:
+            self.size(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[Artifact]:
+        """The files below a prefix, sorted by key."""
+        pages = obstore.list(self._store, _checked(prefix).removesuffix("/") + "/")
+        return sorted((Artifact(meta["path"], int(meta["size"])) for page in pages for meta in page), key=lambda a: a.key)
+
+    def copy_out(self, key: str, folder: Path) -> Path:
+        """Copy an artifact into a folder: a file under its last segment, or, for a prefix, all that lies below it.
+
+        Returns the file's path, or the folder. Raises FileNotFoundError where nothing is there.
+        """
+        if not key.endswith("/"):
+            target = folder / PurePosixPath(_checked(key)).name
+            self._write_out(key, target)
+            return target
+        artifacts = self.list(key)
+        if not artifacts:
+            raise FileNotFoundError("no artifact lies below that prefix")
+        for artifact in artifacts:
+            self._write_out(artifact.key, folder / _checked(artifact.key.removeprefix(key)))
+        return folder
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete all below a prefix that ends with "/", or the one file of a key; how many files went. Absent is fine."""
+        keys = [artifact.key for artifact in self.list(prefix)] if prefix.endswith("/") else [_checked(prefix)]
+        deleted = 0
+        for key in keys:
+            try:
+                obstore.delete(self._store, key)
+                deleted += 1
+            except FileNotFoundError:
+                continue
+        if self._folder is not None and prefix.endswith("/"):
+            # Empty folders, and what a killed process left half written, are not artifacts but are here all the same.
+            shutil.rmtree(self._folder / _checked(prefix), ignore_errors=True)
+        return deleted
+
+    def ping(self) -> None:
+        """Raise where the store does not answer."""
+        obstore.list_with_delimiter(self._store, "ping/")
+
+    def _write_out(self, key: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            for chunk in self.stream(key):
+                file.write(chunk)

@@ -1,0 +1,222 @@
+"""The ledger as a worker sees it. Every write carries the attempt's token, so a worker that lost its job changes nothing."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, exists, func, select
+from sqlalchemy.orm import Session
+
+from spinepaint.store.database import Database, utc_now
+from spinepaint.store.models import Job, JobState, Series
+from spinepaint.store.transitions import announce, change, owe_callback, record, schedule_attempt_discard
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt at a job: what a worker needs to run it, and the token that its writes carry."""
+
+    job_id: str
+    token: str
+    attempt: int
+    max_attempts: int
+    spec: dict[str, Any]
+    artifact_key: str
+
+
+@dataclass(frozen=True)
+class LostAttempt:
+    """An attempt whose heartbeat stopped, who ran it, and what became of the job."""
+
+    job_id: str
+    token: str
+    worker: str | None
+    requeued: bool
+
+
+def _stopped_problem(job: Job) -> dict[str, Any]:
+    return {
+        "type": "https://spinepaint.invalid/problems/worker-stopped",
+        "title": "The worker stopped in the middle of the job.",
+        "status": 500,
+        "detail": f"{job.attempts} of {job.max_attempts} attempts stopped without a word, as when memory runs out or the "
+        "machine restarts. Give the worker more memory or look at its log, then submit the job again.",
+    }
+
+
+def _held(token: str) -> Any:
+    return and_(Job.state == JobState.RUNNING.value, Job.attempt_token == token)
+
+
+class AttemptBook(Database):
+    """Claim, heartbeat, deliver, fail, release; and the taking back of what stopped."""
+
+    def claim(self, job_id: str, worker: str) -> Claim | None:
+        """Take a queued job by compare-and-set; None where it is not queued (any more)."""
+        token, now = uuid.uuid4().hex, utc_now()
+        with self.write() as session:
+            job = change(
+                session,
+                job_id,
+                Job.state == JobState.QUEUED.value,
+                state=JobState.RUNNING,
+                attempts=Job.attempts + 1,
+                attempt_token=token,
+                worker=worker,
+                heartbeat_at=now,
+                started_at=func.coalesce(Job.started_at, now),
+                stage=None,
+                progress=0.0,
+            )
+            if job is None:
+                return None
+            record(session, job, "state", {"state": JobState.RUNNING.value, "attempt": job.attempts})
+            artifact_key = session.scalar(select(Series.artifact_key).where(Series.id == job.series_id))
+        if artifact_key is None:
+            raise LookupError(f"job {job_id} has no series")
+        return Claim(job_id, token, job.attempts, job.max_attempts, job.spec, artifact_key)
+
+    def heartbeat(self, job_id: str, token: str) -> bool:
+        """Say that the attempt lives; False where the job is lost or cancelled."""
+        with self.write() as session:
+            job = session.scalar(select(Job).where(Job.id == job_id, _held(token)).with_for_update())
+            if job is not None:
+                job.heartbeat_at = utc_now()
+        return job is not None
+
+    def progress(self, job_id: str, token: str, stage: str, fraction: float) -> bool:
+        """Record the stage and the fraction (0–1) of the whole job; False where the job is lost or cancelled."""
+        fraction = min(max(float(fraction), 0.0), 1.0)
+        with self.write() as session:
+            job = change(session, job_id, _held(token), stage=stage, progress=fraction, heartbeat_at=utc_now())
+            if job is not None:
+                record(session, job, "progress", {"stage": stage, "progress": fraction})
+        return job is not None
+
+    def holds(self, job_id: str, token: str) -> bool:
+        """Whether the job is this attempt's: it runs it, or has delivered it."""
+        mine = (JobState.RUNNING.value, JobState.SUCCEEDED.value)
+        with self.read() as session:
+            return bool(session.scalar(select(exists().where(Job.id == job_id, Job.attempt_token == token, Job.state.in_(mine)))))
+
+    def succeed(self, job_id: str, token: str, report: dict[str, Any], result_key: str) -> bool:
+        """Deliver; False where the job is lost or cancelled. Delivering the same attempt again is True and changes nothing."""
+        with self.write() as session:
+            job = change(
+                session,
+                job_id,
+                _held(token),
+                state=JobState.SUCCEEDED,
+                progress=1.0,
+                report=report,
+                result_key=result_key,
+                finished_at=utc_now(),
+            )
+            if job is not None:
+                record(session, job, "state", {"state": JobState.SUCCEEDED.value})
+                owe_callback(session, job)
+                return True
+        return self.holds(job_id, token)
+
+    def fail(
+        self, job_id: str, token: str, problem: dict[str, Any], retry: bool, retry_after: timedelta = timedelta(0)
+    ) -> JobState | None:
+        """End an attempt with a problem document (RFC 9457).
+
+        With `retry` the job is queued again while attempts are left, and announced after `retry_after`; else it fails.
+        Returns the job's new state, or None where the job is lost or cancelled.
+        """
+        with self.write() as session:
+            job = self._end(session, job_id, token, lambda _: True, lambda _: problem, retry, retry_after)
+            if job is not None:
+                # The attempt itself says that it is over, so nobody is writing its files any more.
+                schedule_attempt_discard(session, job_id, token, timedelta(0))
+        return JobState(job.state) if job is not None else None
+
+    def release(self, job_id: str, token: str) -> bool:
+        """Give a job back uncounted, as when the worker is asked to stop; False where it is lost or cancelled."""
+        with self.write() as session:
+            job = change(
+                session,
+                job_id,
+                _held(token),
+                state=JobState.QUEUED,
+                attempts=Job.attempts - 1,
+                attempt_token=None,
+                heartbeat_at=None,
+                stage=None,
+                progress=0.0,
+            )
+            if job is not None:
+                record(session, job, "state", {"state": JobState.QUEUED.value})
+                announce(session, job_id, utc_now())
+                schedule_attempt_discard(session, job_id, token, timedelta(0))
+        return job is not None
+
+    def requeue_stale(self, now: datetime, stale_after: timedelta) -> list[LostAttempt]:
+        """Take back the jobs whose heartbeat is older than `stale_after`: queued again, or failed at the attempt cap."""
+        cutoff = now - stale_after
+        stale = select(Job).where(Job.state == JobState.RUNNING.value, Job.heartbeat_at < cutoff)
+        with self.read() as session:
+            suspects = [(job.id, job.attempt_token or "", job.worker) for job in session.scalars(stale)]
+        lost = []
+        for job_id, token, worker in suspects:
+            with self.write() as session:
+                job = self._end(
+                    session,
+                    job_id,
+                    token,
+                    lambda job: job.heartbeat_at is not None and job.heartbeat_at < cutoff,
+                    _stopped_problem,
+                    True,
+                    timedelta(0),
+                )
+                if job is not None:
+                    schedule_attempt_discard(session, job_id, token, self.attempt_limit)
+                    lost.append(LostAttempt(job_id, token, worker, job.state == JobState.QUEUED.value))
+        return lost
+
+    def _end(
+        self,
+        session: Session,
+        job_id: str,
+        token: str,
+        still: Callable[[Job], bool],
+        problem: Callable[[Job], dict[str, Any]],
+        retry: bool,
+        retry_after: timedelta,
+    ) -> Job | None:
+        """Queue the job of a running attempt again, or fail it; None where it no longer runs or `still` says no."""
+        job = session.scalar(select(Job).where(Job.id == job_id, _held(token)).with_for_update())
+        if job is None or not still(job):
+            return None
+        if retry and job.attempts < job.max_attempts:
+            again = change(
+                session,
+                job_id,
+                _held(token),
+                state=JobState.QUEUED,
+                attempt_token=None,
+                heartbeat_at=None,
+                stage=None,
+                progress=0.0,
+            )
+            if again is not None:
+                record(session, again, "state", {"state": JobState.QUEUED.value, "attempt": again.attempts})
+                announce(session, job_id, utc_now() + retry_after)
+            return again
+        failed = change(
+            session,
+            job_id,
+            _held(token),
+            state=JobState.FAILED,
+            problem=problem(job),
+            attempt_token=None,
+            finished_at=utc_now(),
+        )
+        if failed is not None:
+            record(session, failed, "state", {"state": JobState.FAILED.value})
+            owe_callback(session, failed)
+        return failed

@@ -1,0 +1,114 @@
+"""Engine, sessions and migration: one code for SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
+BUSY_TIMEOUT_MS = 15_000
+MIGRATION_LOCK = 0x5350494E45  # any constant that no other program's advisory lock uses
+
+
+def utc_now() -> datetime:
+    """The present, timezone-aware."""
+    return datetime.now(UTC)
+
+
+def _resolve(database_url: str) -> URL:
+    url = make_url(database_url)
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise ValueError("the ledger is shared between processes, so it needs a file, not memory")
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    return url
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # The driver's own BEGIN is deferred: a read that turns into a write then fails at once with
+    # "database is locked" whatever the timeout. So it is switched off, and `_begin_sqlite` begins.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def open_engine(database_url: str) -> Engine:
+    """An engine for a SQLite file or PostgreSQL.
+
+    SQLite runs in WAL mode with foreign keys on; each writing transaction takes the write lock when it
+    begins and waits up to 15 s for it. Raises ValueError for a SQLite database in memory.
+    """
+    url = _resolve(database_url)
+    engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite", pool_recycle=1800)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def migrate(database_url: str) -> None:
+    """Bring the database to the newest schema; processes that start together wait for one another."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    engine = open_engine(database_url)
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+class Database:
+    """Sessions over one engine: one session a call, committed at its edge.
+
+    Safe to share between threads; not to be carried over a fork.
+    """
+
+    def __init__(self, database_url: str, *, attempt_limit_s: float = 3600.0) -> None:
+        """`attempt_limit_s`: after how many seconds no attempt can still be running; lost files are kept that long."""
+        self.attempt_limit = timedelta(seconds=attempt_limit_s)
+        self._engine = open_engine(database_url)
+        self._writing = sessionmaker(self._engine, expire_on_commit=False)
+        self._reading = sessionmaker(self._engine.execution_options(reading=True), expire_on_commit=False)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose transaction commits when the block ends and rolls back when it raises."""
+        with self._writing.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the database and takes no write lock; its rows stay usable after it."""
+        with self._reading() as session:
+            yield session
+
+    def ping(self) -> None:
+        """Raise sqlalchemy.exc.SQLAlchemyError where the database does not answer."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()

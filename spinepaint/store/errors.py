@@ -1,0 +1,38 @@
+"""What the ledger says when it will not do something. Nothing in them identifies a patient."""
+
+
+class LedgerError(Exception):
+    """The ledger refused; the ledger is as it was before the call."""
+
+
+class UnknownSeries(LedgerError):
+    """No series of that id belongs to that tenant."""
+
+
+class UnknownJob(LedgerError):
+    """No job of that id belongs to that tenant."""
+
+
+class SeriesInUse(LedgerError):
+    """The series cannot be deleted: a queued or running job still reads it."""
+
+
+class IdempotencyConflict(LedgerError):
+    """The same Idempotency-Key came before with another request."""
+
+
+class AlreadyFinished(LedgerError):
+    """The job has ended, so it cannot be cancelled."""
+
+
+class QueueFull(LedgerError):
+    """The tenant has as many jobs waiting as the cap allows."""
+
+    def __init__(self, cap: int) -> None:
+        """`cap`: how many jobs may wait."""
+        super().__init__(f"{cap} jobs are waiting already")
+        self.cap = cap
+
+
+class BadCursor(LedgerError, ValueError):
+    """The page cursor was not one that this ledger gave out."""

@@ -1,0 +1,236 @@
+"""The ledger's jobs as callers see them: submit, look up, cancel."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import exists, func, select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from spinepaint.store.database import Database, utc_now
+from spinepaint.store.errors import AlreadyFinished, BadCursor, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
+from spinepaint.store.layout import new_id
+from spinepaint.store.models import ACTIVE, Batch, Event, Job, JobState, Series
+from spinepaint.store.transitions import announce, change, owe_callback, record, schedule_attempt_discard
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """What a caller asks for: an edit of a series, and where to tell when it has ended."""
+
+    series_id: str
+    spec: dict[str, Any]
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, newest first, and where the next page starts (None: there is none)."""
+
+    jobs: list[Job] = field(default_factory=list)
+    next_cursor: str | None = None
+
+
+def _encode_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()}|{job.id}".encode()).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        at, job_id = base64.urlsafe_b64decode(cursor.encode("ascii", "strict")).decode().split("|")
+        created_at = datetime.fromisoformat(at)
+    except (ValueError, binascii.Error) as error:
+        raise BadCursor("not a cursor of this list") from error
+    if created_at.tzinfo is None:
+        raise BadCursor("not a cursor of this list")
+    return created_at, job_id
+
+
+class JobBook(Database):
+    """Jobs and batches."""
+
+    def submit_job(
+        self,
+        series_id: str,
+        spec: dict[str, Any],
+        idempotency_key: str | None = None,
+        fingerprint: str | None = None,
+        *,
+        tenant: str = "",
+        callback_url: str | None = None,
+        max_attempts: int = 3,
+        queue_cap: int | None = None,
+    ) -> Job:
+        """Queue a job, and the message that will wake a worker for it, in one transaction.
+
+        The same idempotency key of the same tenant with the same fingerprint returns the first job. Raises
+        IdempotencyConflict with another fingerprint, UnknownSeries, or QueueFull at `queue_cap` queued jobs of the tenant.
+        """
+        try:
+            with self.write() as session:
+                if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
+                    return first
+                _enforce_queue_cap(session, tenant, 1, queue_cap)
+                order = JobOrder(series_id, spec, callback_url)
+                job = _enter(session, order, tenant, max_attempts, idempotency_key=idempotency_key, fingerprint=fingerprint)
+            return job
+        except IntegrityError:
+            # PostgreSQL only: the same key was committed, or the series deleted, since this transaction looked.
+            with self.read() as session:
+                if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
+                    return first
+            raise UnknownSeries(series_id) from None
+
+    def submit_batch(
+        self,
+        orders: Sequence[JobOrder],
+        idempotency_key: str | None = None,
+        fingerprint: str | None = None,
+        *,
+        tenant: str = "",
+        max_attempts: int = 3,
+        queue_cap: int | None = None,
+    ) -> Batch:
+        """Queue many jobs in one transaction: all of them or none. Errors as in `submit_job`."""
+        batch = Batch(id=new_id(), tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, created_at=utc_now())
+        try:
+            with self.write() as session:
+                if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
+                    return first
+                _enforce_queue_cap(session, tenant, len(orders), queue_cap)
+                session.add(batch)
+                session.flush()
+                for index, order in enumerate(orders):
+                    _enter(session, order, tenant, max_attempts, batch_id=batch.id, batch_index=index)
+            return batch
+        except IntegrityError:
+            with self.read() as session:
+                if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
+                    return first
+            raise UnknownSeries("a series of the batch") from None
+
+    def get_job(self, job_id: str, tenant: str | None = None) -> Job | None:
+        """The job, or None; with a tenant, only where it is theirs."""
+        with self.read() as session:
+            job = session.get(Job, job_id)
+        return job if job is not None and tenant in (None, job.tenant) else None
+
+    def get_batch(self, batch_id: str, tenant: str | None = None) -> Batch | None:
+        """The batch, or None; with a tenant, only where it is theirs."""
+        with self.read() as session:
+            batch = session.get(Batch, batch_id)
+        return batch if batch is not None and tenant in (None, batch.tenant) else None
+
+    def batch_jobs(self, batch_id: str) -> list[Job]:
+        """A batch's jobs in the order in which they were submitted."""
+        with self.read() as session:
+            return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.batch_index)))
+
+    def list_jobs(
+        self, state: JobState | str | None = None, cursor: str | None = None, limit: int = 50, tenant: str | None = None
+    ) -> Page:
+        """A page of jobs, newest first. Raises BadCursor."""
+        query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+        if state is not None:
+            query = query.where(Job.state == str(state))
+        if tenant is not None:
+            query = query.where(Job.tenant == tenant)
+        if cursor is not None:
+            query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_decode_cursor(cursor)))
+        with self.read() as session:
+            jobs = list(session.scalars(query))
+        return Page(jobs[:limit], _encode_cursor(jobs[limit - 1]) if len(jobs) > limit else None)
+
+    def count_states(self, batch_id: str | None = None, tenant: str | None = None) -> dict[JobState, int]:
+        """How many jobs are in each state; every state is present."""
+        query = select(Job.state, func.count()).group_by(Job.state)
+        if batch_id is not None:
+            query = query.where(Job.batch_id == batch_id)
+        if tenant is not None:
+            query = query.where(Job.tenant == tenant)
+        with self.read() as session:
+            found: dict[str, int] = dict(session.execute(query).tuples().all())
+        return {state: found.get(state.value, 0) for state in JobState}
+
+    def queue_depth(self, tenant: str | None = None) -> int:
+        """How many jobs wait for a worker."""
+        return self.count_states(tenant=tenant)[JobState.QUEUED]
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
+        """What happened to a job since event number `after`, in order."""
+        query = select(Event).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq).limit(limit)
+        with self.read() as session:
+            return list(session.scalars(query))
+
+    def cancel(self, job_id: str, tenant: str | None = None) -> Job:
+        """Cancel a job at once; a worker that runs it notices by its next progress or heartbeat.
+
+        Raises UnknownJob, or AlreadyFinished where it has ended.
+        """
+        with self.write() as session:
+            job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+            if job is None or tenant not in (None, job.tenant):
+                raise UnknownJob(job_id)
+            if job.state not in ACTIVE:
+                raise AlreadyFinished(job.state)
+            token = job.attempt_token
+            now = utc_now()
+            changed = change(
+                session, job_id, Job.state.in_(ACTIVE), state=JobState.CANCELLED, attempt_token=None, finished_at=now
+            )
+            if changed is None:
+                raise AlreadyFinished(job_id)
+            if token is not None:
+                schedule_attempt_discard(session, job_id, token, self.attempt_limit)
+            record(session, changed, "state", {"state": JobState.CANCELLED.value})
+            owe_callback(session, changed)
+        return changed
+
+
+def _first_job(session: Session, tenant: str, key: str, fingerprint: str | None) -> Job | None:
+    first = session.scalar(select(Job).where(Job.tenant == tenant, Job.idempotency_key == key))
+    if first is not None and first.fingerprint != fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key came before with another request")
+    return first
+
+
+def _first_batch(session: Session, tenant: str, key: str, fingerprint: str | None) -> Batch | None:
+    first = session.scalar(select(Batch).where(Batch.tenant == tenant, Batch.idempotency_key == key))
+    if first is not None and first.fingerprint != fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key came before with another request")
+    return first
+
+
+def _enforce_queue_cap(session: Session, tenant: str, new: int, cap: int | None) -> None:
+    if cap is None:
+        return
+    waiting = session.scalar(select(func.count()).where(Job.tenant == tenant, Job.state == JobState.QUEUED.value)) or 0
+    if waiting + new > cap:
+        raise QueueFull(cap)
+
+
+def _enter(session: Session, order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> Job:
+    """Queue one job within the caller's transaction."""
+    if not session.scalar(select(exists().where(Series.id == order.series_id, Series.tenant == tenant))):
+        raise UnknownSeries(order.series_id)
+    job = Job(
+        id=new_id(),
+        tenant=tenant,
+        series_id=order.series_id,
+        spec=order.spec,
+        callback_url=order.callback_url,
+        state=JobState.QUEUED.value,
+        max_attempts=max_attempts,
+        created_at=utc_now(),
+        **more,
+    )
+    job.last_event = 1
+    session.add(job)
+    session.flush()
+    record(session, job, "state", {"state": JobState.QUEUED.value})
+    announce(session, job.id, job.created_at)
+    return job

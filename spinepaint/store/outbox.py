@@ -1,0 +1,106 @@
+"""The ledger's debts to others: broker messages, deletions of artifacts, webhooks."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, exists, or_, select, update
+
+from spinepaint.store.database import Database, utc_now
+from spinepaint.store.models import Announcement, Delivery, Discard, Job, JobState
+from spinepaint.store.transitions import announce
+
+
+@dataclass(frozen=True)
+class PendingAnnouncement:
+    """A message that the broker has not been sent."""
+
+    id: int
+    job_id: str
+
+
+class Outbox(Database):
+    """Each debt is read, paid, and only then marked: after a crash it is paid twice, never not at all."""
+
+    def pending_announcements(self, now: datetime | None = None, limit: int = 500) -> list[PendingAnnouncement]:
+        """Messages due and unsent, oldest first."""
+        query = (
+            select(Announcement)
+            .where(Announcement.sent_at.is_(None), Announcement.due_at <= (now or utc_now()))
+            .order_by(Announcement.id)
+            .limit(limit)
+        )
+        with self.read() as session:
+            return [PendingAnnouncement(row.id, row.job_id) for row in session.scalars(query)]
+
+    def mark_announced(self, announcement_ids: list[int], now: datetime | None = None) -> None:
+        """Record that the broker has taken these messages."""
+        with self.write() as session:
+            session.execute(
+                update(Announcement)
+                .where(Announcement.id.in_(announcement_ids), Announcement.sent_at.is_(None))
+                .values(sent_at=now or utc_now())
+            )
+
+    def reannounce(self, now: datetime, older_than: timedelta, limit: int) -> list[str]:
+        """Owe new messages for up to `limit` queued jobs of whose last message nothing came for `older_than`.
+
+        A broker that lost its memory lost their messages. Sent messages older than that are forgotten here.
+        Returns the jobs' ids.
+        """
+        cutoff = now - older_than
+        recent = exists().where(Announcement.job_id == Job.id, or_(Announcement.sent_at.is_(None), Announcement.sent_at > cutoff))
+        silent = (
+            select(Job.id)
+            .where(Job.state == JobState.QUEUED.value, Job.created_at < cutoff, ~recent)
+            .order_by(Job.created_at)
+            .limit(limit)
+        )
+        with self.write() as session:
+            job_ids = list(session.scalars(silent))
+            session.execute(delete(Announcement).where(Announcement.sent_at <= cutoff))
+            for job_id in job_ids:
+                announce(session, job_id, now)
+        return job_ids
+
+    def due_discards(self, now: datetime, limit: int = 100) -> list[str]:
+        """Prefixes of artifacts to delete now."""
+        with self.read() as session:
+            return list(session.scalars(select(Discard.prefix).where(Discard.due_at <= now).limit(limit)))
+
+    def mark_discarded(self, prefix: str) -> None:
+        """Record that nothing is left under a prefix."""
+        with self.write() as session:
+            session.execute(delete(Discard).where(Discard.prefix == prefix))
+
+    def due_deliveries(self, now: datetime, limit: int = 100) -> list[Delivery]:
+        """Webhooks to send now, oldest first."""
+        query = select(Delivery).where(Delivery.state == "owed", Delivery.due_at <= now).order_by(Delivery.due_at)
+        with self.read() as session:
+            return list(session.scalars(query.limit(limit)))
+
+    def take_delivery(self, delivery_id: str, attempts: int, again_at: datetime) -> bool:
+        """Reserve one try of a webhook until `again_at`; False where another sender has it.
+
+        `attempts` is the count that the caller read: compare-and-set, so that two senders do not both send it.
+        """
+        with self.write() as session:
+            taken = session.scalar(
+                update(Delivery)
+                .where(Delivery.id == delivery_id, Delivery.state == "owed", Delivery.attempts == attempts)
+                .values(attempts=attempts + 1, due_at=again_at)
+                .returning(Delivery.id)
+            )
+        return taken is not None
+
+    def end_delivery(self, delivery_id: str, delivered: bool) -> None:
+        """Record that a webhook was taken, or that it was given up."""
+        with self.write() as session:
+            session.execute(
+                update(Delivery)
+                .where(Delivery.id == delivery_id)
+                .values(
+                    state="delivered" if delivered else "given_up",
+                    due_at=None,
+                    delivered_at=utc_now() if delivered else None,
+                )
+            )

@@ -1,0 +1,78 @@
+"""The ledger's series: what was uploaded and where it lies."""
+
+from typing import Any
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from spinepaint.store.database import Database, utc_now
+from spinepaint.store.errors import SeriesInUse, UnknownSeries
+from spinepaint.store.layout import new_id
+from spinepaint.store.models import ACTIVE, Discard, Job, Series
+
+
+def schedule_discard(session: Session, prefix: str, due_at: Any) -> None:
+    """Enter artifacts for deletion; entering the same prefix again changes nothing."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(insert(Discard).values(prefix=prefix, due_at=due_at).on_conflict_do_nothing())
+
+
+class SeriesBook(Database):
+    """Series, by id and by content."""
+
+    def add_series(
+        self,
+        *,
+        sha256: str,
+        geometry: dict[str, Any],
+        warnings: list[Any],
+        artifact_key: str,
+        tenant: str = "",
+        series_id: str | None = None,
+    ) -> Series:
+        """Enter a series whose files are already stored under `artifact_key`.
+
+        `artifact_key` ends with "/" where it is a folder; `series_id` is given where the key was built from it.
+        """
+        series = Series(
+            id=series_id or new_id(),
+            tenant=tenant,
+            sha256=sha256,
+            geometry=geometry,
+            warnings=warnings,
+            artifact_key=artifact_key,
+            created_at=utc_now(),
+        )
+        with self.write() as session:
+            session.add(series)
+        return series
+
+    def get_series(self, series_id: str, tenant: str | None = None) -> Series | None:
+        """The series, or None; with a tenant, only where it is theirs."""
+        with self.read() as session:
+            series = session.get(Series, series_id)
+        return series if series is not None and tenant in (None, series.tenant) else None
+
+    def list_series(self, tenant: str | None = None, limit: int = 1000) -> list[Series]:
+        """Series, newest first."""
+        query = select(Series).order_by(Series.created_at.desc(), Series.id.desc()).limit(limit)
+        if tenant is not None:
+            query = query.where(Series.tenant == tenant)
+        with self.read() as session:
+            return list(session.scalars(query))
+
+    def delete_series(self, series_id: str, tenant: str | None = None) -> None:
+        """Forget a series; the reaper deletes its files. Finished jobs keep their results.
+
+        Raises UnknownSeries, or SeriesInUse while a queued or running job reads it.
+        """
+        with self.write() as session:
+            # The lock keeps a job from being submitted for it between the question and the deletion.
+            series = session.scalar(select(Series).where(Series.id == series_id).with_for_update())
+            if series is None or tenant not in (None, series.tenant):
+                raise UnknownSeries(series_id)
+            if session.scalar(select(exists().where(Job.series_id == series_id, Job.state.in_(ACTIVE)))):
+                raise SeriesInUse(series_id)
+            schedule_discard(session, series.artifact_key, utc_now())
+            session.execute(delete(Series).where(Series.id == series_id))

@@ -1,0 +1,51 @@
+"""How a job's row changes: one conditional UPDATE, and what has to be written in the same transaction."""
+
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, update
+from sqlalchemy.orm import Session
+
+from spinepaint.store.database import utc_now
+from spinepaint.store.layout import new_id, result_prefix
+from spinepaint.store.models import Announcement, Delivery, Event, Job
+from spinepaint.store.series import schedule_discard
+
+
+def change(session: Session, job_id: str, condition: ColumnElement[bool], **values: Any) -> Job | None:
+    """Compare-and-set: change the job where `condition` holds; the job after it, or None where it did not hold.
+
+    The UPDATE locks the row, so the event number that it takes is the job's own until the commit.
+    """
+    plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, condition)
+        .values(**plain, last_event=Job.last_event + 1)
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
+    return session.scalar(statement)
+
+
+def record(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
+    """Write the event whose number `change` took."""
+    session.add(Event(job_id=job.id, seq=job.last_event, at=utc_now(), type=kind, data=data))
+
+
+def announce(session: Session, job_id: str, due_at: datetime) -> None:
+    """Owe the broker a message about a queued job, from `due_at` on."""
+    session.add(Announcement(job_id=job_id, created_at=utc_now(), due_at=due_at, sent_at=None))
+
+
+def owe_callback(session: Session, job: Job) -> None:
+    """Owe the caller a webhook about a job that has just ended, where they asked for one."""
+    if job.callback_url is not None:
+        now = utc_now()
+        session.add(Delivery(id=new_id(), job_id=job.id, url=job.callback_url, state="owed", created_at=now, due_at=now))
+
+
+def schedule_attempt_discard(session: Session, job_id: str, token: str, after: timedelta) -> None:
+    """Have a lost attempt's files deleted once it can no longer be writing them."""
+    schedule_discard(session, result_prefix(job_id, token), utc_now() + after)
