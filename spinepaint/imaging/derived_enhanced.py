@@ -10,13 +10,14 @@ from pydicom.uid import UID
 
 from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.derived_header import (
+    fill_type_2,
     kept,
     mark_as_synthetic,
     referenced_instance,
     set_common_instance_reference,
     source_image_item,
 )
-from spinepaint.imaging.mr_attributes import ENHANCED
+from spinepaint.imaging.mr_attributes import ENHANCED, TYPE_2_ENHANCED
 from spinepaint.imaging.pixels import set_pixels
 from spinepaint.imaging.provenance import Provenance, code_item
 from spinepaint.imaging.volume import Volume
@@ -47,11 +48,12 @@ def enhanced_image(
     for group, frame in zip(groups, frames, strict=True):
         _describe_frame(group, source_image_item(source, frame), provenance)
     for group in (image.SharedFunctionalGroupsSequence[0], *groups):
+        group.pop("ReferencedImageSequence", None)
         for frame_type in group.get("MRImageFrameTypeSequence", []):
             frame_type.FrameType = _image_type(list(frame_type.FrameType))
     image.PerFrameFunctionalGroupsSequence = DicomSequence(groups)
     image.NumberOfFrames = len(frames)
-    image.pop("RepresentativeFrameNumber", None)
+    fill_type_2(image, TYPE_2_ENHANCED)
     image.SOPInstanceUID = provenance.uid("instance", series_uid, str(source.SOPInstanceUID))
     image.InstanceNumber = 1
     set_pixels(image, stored)

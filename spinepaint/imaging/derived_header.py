@@ -114,7 +114,11 @@ def mark_as_synthetic(
     if transfer_syntax in LOSSY_METHODS and header.get("LossyImageCompression") != "01":
         header.LossyImageCompression = "01"
         header.LossyImageCompressionMethod = LOSSY_METHODS[transfer_syntax]
-    for keyword in TYPE_2:
+
+
+def fill_type_2(header: Dataset, keywords: Iterable[str]) -> None:
+    """Put in, empty, what must be there and may be empty."""
+    for keyword in keywords:
         if keyword not in header:
             setattr(header, keyword, None)
 
@@ -135,7 +139,5 @@ def classic_header(source: Dataset, provenance: Provenance, study_uid: str, seri
         float(rescale.get("RescaleIntercept", 0)),
     ) != (1.0, 0.0):
         header.update(rescale)
-    for keyword in TYPE_2_CLASSIC:
-        if keyword not in header:
-            setattr(header, keyword, None)
+    fill_type_2(header, TYPE_2_CLASSIC)
     return header

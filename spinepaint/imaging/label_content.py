@@ -78,5 +78,6 @@ def report_content(
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=images,
+        # The image library describes single frames; an Enhanced series is named as evidence, and by its frame of reference.
+        referenced_images=None if "NumberOfFrames" in images[0] else images,
     )

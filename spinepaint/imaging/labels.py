@@ -135,8 +135,22 @@ def _acceptable(derived: DerivedSeries) -> list[Dataset]:
         for keyword in ("StudyID", "AccessionNumber", "ReferringPhysicianName"):
             setattr(image, keyword, None)
         image.file_meta = copy(dataset.file_meta)
+        if "SharedFunctionalGroupsSequence" in image:
+            image.SharedFunctionalGroupsSequence = [_with_plane(dataset)]
         images.append(image)
     return images
+
+
+def _with_plane(image: Dataset) -> Dataset:
+    """The shared functional groups with the plane's measures and orientation, where highdicom looks for them.
+
+    Vendors may give them frame by frame; in a volume they are the same for all.
+    """
+    groups = copy(image.SharedFunctionalGroupsSequence[0])
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if keyword not in groups:
+            groups[keyword] = image.PerFrameFunctionalGroupsSequence[0][keyword]
+    return groups
 
 
 def _series_number(derived: DerivedSeries, offset: int) -> int:

@@ -72,27 +72,24 @@ MR_IMAGE = _keywords(
     """
 )
 
+# Without the MR Pulse Sequence module (PS3.3 C.8.13.4), which a derived image may not have.
 ENHANCED_MR_IMAGE = _keywords(
     """
     AcquisitionContextSequence AcquisitionContextDescription AcquisitionContrast ApplicableSafetyStandardAgency
-    ApplicableSafetyStandardDescription ArterialSpinLabelingContrast BulkMotionCompensationTechnique
-    BulkMotionSignalSource CardiacBeatRejectionTechnique CardiacFramingType CardiacRRIntervalSpecified
-    CardiacSignalSource CardiacSynchronizationTechnique ComplexImageComponent CoverageOfKSpace DimensionIndexSequence
-    DimensionOrganizationSequence DimensionOrganizationType EchoPlanarPulseSequence EchoPulseSequence
-    GeometryOfKSpaceTraversal ImageComments KSpaceFiltering MRAcquisitionType MagneticFieldStrength
-    MultiPlanarExcitation MultipleSpinEcho NumberOfFrames NumberOfKSpaceTrajectories OversamplingPhase
-    PatientOrientationCodeSequence PatientEquipmentRelationshipCodeSequence PerFrameFunctionalGroupsSequence
-    PhaseContrast PulseSequenceName RectilinearPhaseEncodeReordering RepresentativeFrameNumber ResonantNucleus
-    RespiratoryMotionCompensationTechnique RespiratorySignalSource RespiratoryTriggerDelayThreshold
-    RespiratoryTriggerType SaturationRecovery SegmentedKSpaceTraversal SharedFunctionalGroupsSequence
-    SpectrallySelectedSuppression SteadyStatePulseSequence TimeOfFlightContrast VelocityEncodingAcquisitionSequence
-    VolumeBasedCalculationTechnique VolumetricProperties PixelPresentation IsocenterPosition B1rms
+    ApplicableSafetyStandardDescription B1rms BulkMotionCompensationTechnique BulkMotionSignalSource
+    CardiacBeatRejectionTechnique CardiacFramingType CardiacRRIntervalSpecified CardiacSignalSource
+    CardiacSynchronizationTechnique ComplexImageComponent DimensionIndexSequence DimensionOrganizationSequence
+    DimensionOrganizationType ImageComments IsocenterPosition KSpaceFiltering MagneticFieldStrength NumberOfFrames
+    PatientEquipmentRelationshipCodeSequence PatientOrientationCodeSequence PerFrameFunctionalGroupsSequence
+    PixelPresentation ResonantNucleus RespiratoryMotionCompensationTechnique RespiratorySignalSource
+    RespiratoryTriggerDelayThreshold RespiratoryTriggerType SharedFunctionalGroupsSequence
+    VolumeBasedCalculationTechnique VolumetricProperties
     """
 )
 
 COMMON = PATIENT_AND_STUDY | SERIES_AND_EQUIPMENT | PIXELS | CONTRAST
 CLASSIC = COMMON | MR_IMAGE
-ENHANCED = COMMON | ENHANCED_MR_IMAGE
+ENHANCED = (COMMON | ENHANCED_MR_IMAGE) - {"AcquisitionDate", "AcquisitionTime"}
 
 OF_A_REQUEST = _keywords("AccessionNumber IssuerOfAccessionNumberSequence RequestAttributesSequence")
 """What names the real examination's order, and so does not go into a new study."""
@@ -113,3 +110,4 @@ TYPE_2_CLASSIC = (
     "EchoTrainLength",
     "SliceThickness",
 )
+TYPE_2_ENHANCED = (*TYPE_2, "AcquisitionContextSequence")
