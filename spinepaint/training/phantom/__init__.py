@@ -1,7 +1,7 @@
 """A digital phantom of the lumbar spine in sagittal T2: unlimited examinations with exact truth."""
 
 from spinepaint.training.phantom.dicom import write_series
-from spinepaint.training.phantom.morphometry import Morphometry
+from spinepaint.training.phantom.morphometry import IntensityMeasure, Morphometry, measure_intensity
 from spinepaint.training.phantom.phantom import Phantom, make_phantom
 from spinepaint.training.phantom.tissues import (
     CANAL_TISSUES,
@@ -11,5 +11,16 @@ from spinepaint.training.phantom.tissues import (
     Tissue,
 )
 
-__all__ = ["CANAL_TISSUES", "DISC_TISSUES", "FSU_UPPER", "VERTEBRAE", "Morphometry", "Phantom", "Tissue", "make_phantom",
-           "write_series"]  # fmt: skip
+__all__ = [
+    "CANAL_TISSUES",
+    "DISC_TISSUES",
+    "FSU_UPPER",
+    "VERTEBRAE",
+    "IntensityMeasure",
+    "Morphometry",
+    "Phantom",
+    "Tissue",
+    "make_phantom",
+    "measure_intensity",
+    "write_series",
+]

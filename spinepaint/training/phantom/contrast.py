@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from spinepaint.training.phantom.tissues import VERTEBRAE
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -65,16 +67,12 @@ def sample_signals(seed: int) -> Signals:
     fat = float(rng.uniform(0.65, 1.1))
     marrow = float(rng.uniform(0.28, 0.58))
     annulus = float(rng.uniform(0.05, 0.16))
-    nucleus = (
-        np.array([0.85, 0.68, 0.42, 0.24, 0.13])
-        * rng.uniform(0.75, 1.1)
-        * (marrow / 0.42) ** 0.5
-    )
+    nucleus = np.array([0.85, 0.68, 0.42, 0.24, 0.13]) * rng.uniform(0.75, 1.1) * (marrow / 0.42) ** 0.5
     return Signals(
         csf=1.0, fat=fat, epidural_fat=fat * float(rng.uniform(0.8, 1.0)),
         anterior_epidural=fat * float(rng.uniform(0.35, 0.9)), foramen_fat=fat * float(rng.uniform(0.75, 1.0)),
         marrow=marrow, marrow_coarse=float(rng.uniform(0.03, 0.12)), marrow_fine=float(rng.uniform(0.03, 0.10)),
-        body_factor=rng.normal(1.0, 0.03, 11), posterior_factor=rng.uniform(0.75, 1.2, 11),
+        body_factor=rng.normal(1.0, 0.03, len(VERTEBRAE)), posterior_factor=rng.uniform(0.75, 1.2, len(VERTEBRAE)),
         cortex=float(rng.uniform(0.03, 0.10)), cortex_mm=float(rng.uniform(0.7, 1.3)),
         annulus=annulus, nucleus=np.maximum(nucleus, annulus + 0.02), nucleus_bright=float(nucleus[0]),
         vein=float(rng.uniform(0.5, 1.3)) * marrow + 0.1, neural=float(rng.uniform(0.28, 0.5)),
@@ -111,9 +109,7 @@ def coil_field(acquisition: Acquisition, y: F64, z: F64, front_mm: F64) -> F32:
     y, z: (rows, columns) mm relative to the spine's line (y to the back); front_mm: depth in front of it.
     """
     depth = np.clip(80.0 - y, 5.0, None)
-    field = ((depth + 30.0) / 95.0) ** (-acquisition.coil_power) * np.exp(
-        -((z / acquisition.coil_axial_mm) ** 4)
-    )
+    field = ((depth + 30.0) / 95.0) ** (-acquisition.coil_power) * np.exp(-((z / acquisition.coil_axial_mm) ** 4))
     band = 1 - acquisition.saturation / (1 + np.exp(-(front_mm - 62.0) / 6.0))
     return np.asarray(np.clip(field, 0.02, 4.0) * band, np.float32)
 
@@ -132,7 +128,5 @@ def acquire(acquisition: Acquisition, clean: F32, seed: int) -> F32:
     sigma = np.float32(acquisition.noise)
     real = image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = sigma * rng.standard_normal(image.shape, dtype=np.float32)
-    magnitude = np.sqrt(real * real + imaginary * imaginary) * np.float32(
-        acquisition.gain
-    )
+    magnitude = np.sqrt(real * real + imaginary * imaginary) * np.float32(acquisition.gain)
     return np.clip(np.rint(magnitude), 0, 4095).astype(np.float32)

@@ -35,17 +35,13 @@ def write_series(phantom: Phantom, folder: Path | str, *, seed: int) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, 11])
     protocol = PROTOCOLS[int(rng.integers(len(PROTOCOLS)))]
-    content = hashlib.sha256(
-        phantom.voxels.tobytes() + phantom.affine.tobytes()
-    ).hexdigest()
+    content = hashlib.sha256(phantom.voxels.tobytes() + phantom.affine.tobytes()).hexdigest()
     shared = _shared(phantom, protocol, rng, seed, content)
     level = float(np.percentile(phantom.voxels[phantom.voxels.shape[0] // 2], 98.0))
     files = []
     for k in range(phantom.voxels.shape[0]):
         path = folder / f"slice-{k + 1:03d}.dcm"
-        _write_slice(
-            path, phantom, shared, k, level, _uid("instance", seed, content, k)
-        )
+        _write_slice(path, phantom, shared, k, level, _uid("instance", seed, content, k))
         files.append(path)
     return files
 
@@ -62,7 +58,7 @@ def _shared(
     time = f"{rng.integers(8, 18):02d}{rng.integers(60):02d}{rng.integers(60):02d}"
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
     ds.SOPClassUID = MRImageStorage
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = time
@@ -115,9 +111,7 @@ def _sequence(ds: Dataset, phantom: Phantom, protocol: Protocol) -> None:
     ds.FlipAngle = format_number_as_ds(protocol.flip_angle_deg)
 
 
-def _write_slice(
-    path: Path, phantom: Phantom, shared: Dataset, k: int, level: float, uid: str
-) -> None:
+def _write_slice(path: Path, phantom: Phantom, shared: Dataset, k: int, level: float, uid: str) -> None:
     affine = phantom.affine
     spacing = phantom.spacing
     columns, rows = affine[:3, 2] / spacing[2], affine[:3, 1] / spacing[1]

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import KDTree
 
 from spinepaint.training.phantom.anatomy import Anatomy
-from spinepaint.training.phantom.tissues import Tissue
+from spinepaint.training.phantom.tissues import L3, Tissue
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -51,10 +51,10 @@ def centreline(anatomy: Anatomy) -> Centreline:
     kernel = np.hanning(41) / np.hanning(41).sum()
     kappa = np.convolve(np.pad(kappa, 20, mode="edge"), kernel, mode="valid")
     phi = np.cumsum(kappa) * 0.5
-    phi += np.deg2rad(anatomy.mid_tilt_deg) - np.interp(anatomy.body_s[5], s, phi)
+    phi += np.deg2rad(anatomy.mid_tilt_deg) - np.interp(anatomy.body_s[L3], s, phi)
     y, z = np.cumsum(np.sin(phi)) * 0.5, -np.cumsum(np.cos(phi)) * 0.5
-    y -= np.interp(anatomy.body_s[5], s, y)
-    z -= np.interp(anatomy.body_s[5], s, z)
+    y -= np.interp(anatomy.body_s[L3], s, y)
+    z -= np.interp(anatomy.body_s[L3], s, z)
     return Centreline(s, y, z, phi, kappa)
 
 
@@ -67,9 +67,7 @@ def straighten(line: Centreline, y: F64, z: F64) -> tuple[F32, F32]:
     sin, cos = np.sin(line.phi[near]), np.cos(line.phi[near])
     along, behind = dy * sin - dz * cos, dy * cos + dz * sin
     s = line.s[near] + along / np.clip(1 - line.kappa[near] * behind, 0.2, None)
-    return s.reshape(y.shape).astype(np.float32), behind.reshape(y.shape).astype(
-        np.float32
-    )
+    return s.reshape(y.shape).astype(np.float32), behind.reshape(y.shape).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -97,17 +95,13 @@ class Canvas:
         self.labels = np.zeros(shape, np.uint8)
         self.levels = np.zeros(shape, np.uint8)
 
-    def box(
-        self, s: tuple[float, float], d: tuple[float, float], x: tuple[float, float]
-    ) -> Box | None:
+    def box(self, s: tuple[float, float], d: tuple[float, float], x: tuple[float, float]) -> Box | None:
         """The part between the given limits in mm, or None where the canvas has nothing of it."""
         i0, i1 = np.searchsorted(self.s, s)
         j0, j1 = np.searchsorted(self.d, d)
         if i0 >= i1 or j0 >= j1:
             return None
-        inside = np.any(
-            (self.x[:, i0:i1] >= x[0]) & (self.x[:, i0:i1] <= x[1]), axis=1
-        ).nonzero()[0]
+        inside = np.any((self.x[:, i0:i1] >= x[0]) & (self.x[:, i0:i1] <= x[1]), axis=1).nonzero()[0]
         if inside.size == 0:
             return None
         index = (slice(inside[0], inside[-1] + 1), slice(i0, i1), slice(j0, j1))
@@ -144,9 +138,7 @@ class Canvas:
     def average(self, n_sub: int) -> tuple[F32, F32]:
         """Partial volume: mean of signal and coverage over the sub-slices of each slice."""
         shape = (-1, n_sub, *self.signal.shape[1:])
-        return self.signal.reshape(shape).mean(axis=1), self.cover.reshape(shape).mean(
-            axis=1
-        )
+        return self.signal.reshape(shape).mean(axis=1), self.cover.reshape(shape).mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -182,13 +174,9 @@ def make_warp(canvas: Canvas, s: F32, d: F32) -> Warp:
     fi, fj = i - i0, j - j0
     base = i0 * n_d + j0
     columns = np.stack([base, base + 1, base + n_d, base + n_d + 1], axis=1)
-    weights = np.stack(
-        [(1 - fi) * (1 - fj), (1 - fi) * fj, fi * (1 - fj), fi * fj], axis=1
-    ).astype(np.float32)
+    weights = np.stack([(1 - fi) * (1 - fj), (1 - fi) * fj, fi * (1 - fj), fi * fj], axis=1).astype(np.float32)
     pointer = np.arange(0, 4 * base.size + 1, 4)
-    matrix = csr_array(
-        (weights.ravel(), columns.ravel(), pointer), shape=(base.size, n_s * n_d)
-    )
+    matrix = csr_array((weights.ravel(), columns.ravel(), pointer), shape=(base.size, n_s * n_d))
     return Warp(
         inside,
         matrix,

@@ -56,9 +56,7 @@ def canal_depth(anatomy: Anatomy, level: int) -> float:
     return float(profile.gap[0] + profile.depth[0] + profile.fat[0])
 
 
-def sample_lesions(
-    seed: int, anatomy: Anatomy, pathologies: Mapping[str, tuple[str, str]] | None
-) -> tuple[Lesion, ...]:
+def sample_lesions(seed: int, anatomy: Anatomy, pathologies: Mapping[str, tuple[str, str]] | None) -> tuple[Lesion, ...]:
     """Draw a lesion for each named FSU; each depends on the seed, its level, pathology and severity alone.
 
     Raises ValueError for an unknown FSU or a severity that does not go with its pathology.
@@ -76,9 +74,7 @@ def sample_lesions(
     return tuple(lesions)
 
 
-def _herniation(
-    rng: np.random.Generator, anatomy: Anatomy, level: int, severity: Severity
-) -> Lesion:
+def _herniation(rng: np.random.Generator, anatomy: Anatomy, level: int, severity: Severity) -> Lesion:
     depth = canal_depth(anatomy, level)
     if severity is Severity.SMALL:
         protrusion = rng.uniform(3.1, max(3.2, min(4.8, 0.32 * depth)))
@@ -90,11 +86,7 @@ def _herniation(
     disc = anatomy.disc_height[level]
     reach = 0.5 * disc + rng.uniform(0.0, 1.5, 2)
     if rng.random() < 0.45:
-        reach[rng.integers(2)] += (
-            rng.uniform(0.2, 0.5)
-            * disc
-            * (1.0 if severity is Severity.MODERATE_LARGE else 0.5)
-        )
+        reach[rng.integers(2)] += rng.uniform(0.2, 0.5) * disc * (1.0 if severity is Severity.MODERATE_LARGE else 0.5)
     return Lesion(
         level, Pathology.DISC_HERNIATION, severity,
         height_factor=float(rng.uniform(0.75, 1.0)), nucleus_factor=float(rng.uniform(0.15, 0.75)),
@@ -104,14 +96,8 @@ def _herniation(
     )  # fmt: skip
 
 
-def _stenosis(
-    rng: np.random.Generator, anatomy: Anatomy, level: int, severity: Severity
-) -> Lesion:
-    ratio = (
-        rng.uniform(0.47, 0.63)
-        if severity is Severity.MODERATE
-        else rng.uniform(0.12, 0.33)
-    )
+def _stenosis(rng: np.random.Generator, anatomy: Anatomy, level: int, severity: Severity) -> Lesion:
+    ratio = rng.uniform(0.47, 0.63) if severity is Severity.MODERATE else rng.uniform(0.12, 0.33)
     lost = (1 - ratio) * anatomy.sac_depth[level]
     return Lesion(
         level, Pathology.CENTRAL_CANAL_STENOSIS, severity,

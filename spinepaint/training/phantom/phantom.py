@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity
 from spinepaint.training.phantom.anatomy import Anatomy, sample_anatomy
-from spinepaint.training.phantom.bones import paint_bodies, paint_discs, paint_posterior
+from spinepaint.training.phantom.bones import paint_bodies, paint_discs
 from spinepaint.training.phantom.canal import (
     canal_surfaces,
     paint_disc_material,
@@ -34,8 +34,9 @@ from spinepaint.training.phantom.geometry import (
 )
 from spinepaint.training.phantom.morphometry import Morphometry, measure
 from spinepaint.training.phantom.pathology import Lesion, sample_lesions
-from spinepaint.training.phantom.surroundings import surroundings
-from spinepaint.training.phantom.tissues import FSU_UPPER
+from spinepaint.training.phantom.posterior import paint_posterior
+from spinepaint.training.phantom.surroundings import Place, surroundings
+from spinepaint.training.phantom.tissues import FSU_UPPER, L1, S1
 
 Point = tuple[float, float, float]
 SUB_SLICES = 2
@@ -79,9 +80,7 @@ class Phantom:
         return float(s), float(r), float(c)
 
 
-def make_phantom(
-    seed: int, pathologies: Mapping[str, tuple[str, str]] | None = None, **options: Any
-) -> Phantom:
+def make_phantom(seed: int, pathologies: Mapping[str, tuple[str, str]] | None = None, **options: Any) -> Phantom:
     """Make the phantom of `seed`, with the given pathologies.
 
     Parameters
@@ -100,12 +99,7 @@ def make_phantom(
     line = centreline(anatomy)
     clean, labels, levels, frame = _render(seed, anatomy, acquisition, lesions, line)
     places = _places(anatomy, acquisition, lesions, line, frame)
-    named = {
-        name: lesion
-        for lesion in lesions
-        for name, level in FSU_UPPER.items()
-        if level == lesion.level
-    }
+    named = {name: lesion for lesion in lesions for name, level in FSU_UPPER.items() if level == lesion.level}
     visible = [name for name in FSU_UPPER if name in places]
     return Phantom(
         seed=seed,
@@ -116,24 +110,11 @@ def make_phantom(
         levels=levels,
         disc_centres_lps_mm={name: places[name]["centre"] for name in visible},
         landmarks_lps_mm={
-            name: places[name][
-                named[name].pathology if name in named else Pathology.DISC_HERNIATION
-            ]
-            for name in visible
+            name: places[name][named[name].pathology if name in named else Pathology.DISC_HERNIATION] for name in visible
         },
-        candidate_landmarks_lps_mm={
-            (name, p.value): places[name][p] for name in visible for p in Pathology
-        },
-        conditions={
-            name: (named[name].pathology, named[name].severity)
-            if name in named
-            else None
-            for name in visible
-        },
-        morphometry={
-            name: measure(anatomy, line, lesions, FSU_UPPER[Fsu(name)])
-            for name in visible
-        },
+        candidate_landmarks_lps_mm={(name, p.value): places[name][p] for name in visible for p in Pathology},
+        conditions={name: (named[name].pathology, named[name].severity) if name in named else None for name in visible},
+        morphometry={name: measure(anatomy, line, lesions, FSU_UPPER[Fsu(name)]) for name in visible},
         acquisition=acquisition,
     )
 
@@ -157,25 +138,16 @@ class Frame:
 def _frame(anatomy: Anatomy, acquisition: Acquisition, line: Centreline) -> Frame:
     """The grid about the middle between L1 and S1; slices run from left to right, along the image's normal."""
     a = acquisition
-    middle = float(np.mean(np.interp(anatomy.body_s[[3, 8]], line.s, line.z)))
+    middle = float(np.mean(np.interp(anatomy.body_s[[L1, S1]], line.s, line.z)))
     x = a.offset_mm[0] - (np.arange(a.slices) - (a.slices - 1) / 2) * a.spacing_mm
     half = (a.matrix - 1) / 2 * a.pixel_mm
-    y0 = (
-        float(np.interp(middle, line.z[::-1], line.y[::-1]))
-        - a.offset_mm[1] * a.matrix * a.pixel_mm / 300.0
-    )
+    y0 = float(np.interp(middle, line.z[::-1], line.y[::-1])) - a.offset_mm[1] * a.matrix * a.pixel_mm / 300.0
     y = y0 + np.arange(a.matrix) * a.pixel_mm - half
     z = middle + a.offset_mm[2] + half - np.arange(a.matrix) * a.pixel_mm
     ax, ay, az = np.deg2rad(a.oblique_deg)
-    rx = np.array(
-        [[1, 0, 0], [0, np.cos(ax), -np.sin(ax)], [0, np.sin(ax), np.cos(ax)]]
-    )
-    ry = np.array(
-        [[np.cos(ay), 0, np.sin(ay)], [0, 1, 0], [-np.sin(ay), 0, np.cos(ay)]]
-    )
-    rz = np.array(
-        [[np.cos(az), -np.sin(az), 0], [np.sin(az), np.cos(az), 0], [0, 0, 1]]
-    )
+    rx = np.array([[1, 0, 0], [0, np.cos(ax), -np.sin(ax)], [0, np.sin(ax), np.cos(ax)]])
+    ry = np.array([[np.cos(ay), 0, np.sin(ay)], [0, 1, 0], [-np.sin(ay), 0, np.cos(ay)]])
+    rz = np.array([[np.cos(az), -np.sin(az), 0], [np.sin(az), np.cos(az), 0], [0, 0, 1]])
     rotation = rz @ ry @ rx
     affine = np.eye(4)
     affine[:3, 0] = rotation @ [-a.spacing_mm, 0, 0]
@@ -187,53 +159,42 @@ def _frame(anatomy: Anatomy, acquisition: Acquisition, line: Centreline) -> Fram
 
 
 def _render(
-    seed: int,
-    anatomy: Anatomy,
-    acquisition: Acquisition,
-    lesions: tuple[Lesion, ...],
-    line: Centreline,
+    seed: int, anatomy: Anatomy, acquisition: Acquisition, lesions: tuple[Lesion, ...], line: Centreline
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], Frame]:
+    """Clean signals, labels and levels on the image grid."""
     frame = _frame(anatomy, acquisition, line)
     signals = sample_signals(seed)
     s, d = straighten(line, frame.y, frame.z)
     canvas = _canvas(anatomy, acquisition, frame)
-    surfaces = canal_surfaces(
-        anatomy, lesions, canvas.x.astype(np.float64), canvas.s.astype(np.float64)
-    )
+    x_canvas, s_canvas = canvas.x.astype(np.float64), canvas.s.astype(np.float64)
+    surfaces = canal_surfaces(anatomy, lesions, x_canvas, s_canvas)
+    healthy = canal_surfaces(anatomy, (), x_canvas, s_canvas)
     paint_epidural(canvas, anatomy, surfaces, signals)
     paint_discs(canvas, anatomy, line, lesions, signals, seed)
-    paint_posterior(canvas, anatomy, surfaces, signals, seed)
+    paint_posterior(canvas, anatomy, healthy, signals, seed)
     paint_bodies(canvas, anatomy, line, lesions, signals, seed)
     paint_disc_material(canvas, anatomy, lesions, surfaces, signals)
-    paint_sac(canvas, anatomy, lesions, surfaces, signals, seed)
+    paint_sac(canvas, anatomy, lesions, surfaces, healthy, signals, seed)
     warp = make_warp(canvas, s, d)
     signal, cover = canvas.average(SUB_SLICES)
-    x = (
-        frame.x[:, None, None] - anatomy.lateral_shift(s.astype(np.float64))[None]
-    ).astype(np.float32)
-    around, around_labels = surroundings(
-        anatomy, line, signals, x, s, d, frame.y, frame.z, acquisition.pixel_mm, seed
-    )
+    x = (frame.x[:, None, None] - anatomy.lateral_shift(s.astype(np.float64))[None]).astype(np.float32)
+    place = Place(x, s, d, frame.y, frame.z, acquisition.pixel_mm)
+    around, around_labels = surroundings(anatomy, line, signals, place, seed)
     clean = warp.linear(signal) + (1 - warp.linear(cover)) * around
     coil = coil_field(acquisition, d.astype(np.float64), frame.z, -d.astype(np.float64))
     middle = slice(SUB_SLICES // 2, None, SUB_SLICES)
     labels = warp.labels(canvas.labels[middle])
-    labels = np.where(labels == 0, around_labels, labels)
-    return clean * coil, labels, warp.labels(canvas.levels[middle]), frame
+    return clean * coil, np.where(labels == 0, around_labels, labels), warp.labels(canvas.levels[middle]), frame
 
 
 def _canvas(anatomy: Anatomy, acquisition: Acquisition, frame: Frame) -> Canvas:
     step = min(0.6, 0.9 * acquisition.pixel_mm)
     s = np.arange(0.0, anatomy.disc_s[-1] + 8.0, step)
     d = np.arange(D_FRONT_MM, D_BACK_MM, step)
-    offsets = (
-        (np.arange(SUB_SLICES) + 0.5) / SUB_SLICES - 0.5
-    ) * acquisition.thickness_mm
+    offsets = ((np.arange(SUB_SLICES) + 0.5) / SUB_SLICES - 0.5) * acquisition.thickness_mm
     x = (frame.x[:, None] - offsets[None]).ravel()
     lateral = x[:, None] - anatomy.lateral_shift(s)[None]
-    return Canvas(
-        lateral.astype(np.float32), s.astype(np.float32), d.astype(np.float32)
-    )
+    return Canvas(lateral.astype(np.float32), s.astype(np.float32), d.astype(np.float32))
 
 
 def _places(
@@ -249,7 +210,7 @@ def _places(
         s = float(anatomy.disc_s[level])
         lesion = next((item for item in lesions if item.level == level), None)
         shift = float(anatomy.lateral_shift(np.array(s)))
-        depth = float(0.5 * (anatomy.body_depth[level] + anatomy.body_depth[level + 1]))
+        depth = float(anatomy.plate_depth[level])
         profile = canal_surfaces(anatomy, (), np.zeros((1, 1)), np.array([s]))
         canal = float(0.5 * (profile.front[0, 0] + profile.back[0, 0]))
         protrusion = lesion.protrusion_mm if lesion else 0.0
@@ -263,9 +224,6 @@ def _places(
         }
         points = {key: (shift + x, *line.point(s, d)) for key, (x, d) in spots.items()}
         _, y, z = points["centre"]
-        if (
-            frame.z.min() + 4 < z < frame.z.max() - 4
-            and frame.y.min() + 20 < y < frame.y.max() - 20
-        ):
+        if frame.z.min() + 4 < z < frame.z.max() - 4 and frame.y.min() + 20 < y < frame.y.max() - 20:
             out[name] = {key: frame.to_patient(point) for key, point in points.items()}
     return out

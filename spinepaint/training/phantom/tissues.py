@@ -27,5 +27,6 @@ DISC_TISSUES = (Tissue.ANNULUS, Tissue.NUCLEUS, Tissue.HERNIATION)
 CANAL_TISSUES = (Tissue.CSF, Tissue.NEURAL, Tissue.EPIDURAL_FAT)
 
 # Cranial to caudal. In `Phantom.levels` a vertebra has its place here + 1, and a disc that of the vertebra above it.
-VERTEBRAE = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2", "S3")
-FSU_UPPER = {"L1-L2": 3, "L2-L3": 4, "L3-L4": 5, "L4-L5": 6, "L5-S1": 7}
+VERTEBRAE = ("T8", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2", "S3", "S4")
+T12, L1, L2, L3, L4, L5, S1, S2, S3 = (VERTEBRAE.index(name) for name in ("T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2", "S3"))
+FSU_UPPER = {"L1-L2": L1, "L2-L3": L2, "L3-L4": L3, "L4-L5": L4, "L5-S1": L5}
