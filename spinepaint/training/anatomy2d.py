@@ -1,0 +1,273 @@
+"""Finds the posterior disc margin and the CSF column in a mid-sagittal slice, by profiles.
+
+Everything about one disc is told in a straight frame whose origin is the posterior disc margin: u runs
+caudally along the canal, v backward across it, both in mm. The CSF column is two curves, v = front(u) and
+v = back(u). A disc whose column is not found with certainty has no anatomy, rather than a doubtful one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates, median_filter
+
+from spinepaint.training.spider import DiscBox
+
+Array = NDArray[np.float64]
+
+U_MM: Array = np.arange(-24.0, 24.5, 0.5)
+_V_MM: Array = np.arange(-16.0, 28.0, 0.25)
+_BOX_WIDTH_MM = (36.0, 62.0)  # a lumbar disc and the margin left around it by whoever drew the boxes
+_NOMINAL_BOX_WIDTH_MM = 48.0
+_DISC_AP_MM = 36.0
+
+
+@dataclass(frozen=True)
+class DiscAnatomy:
+    """One disc's posterior margin and canal in an image with square pixels.
+
+    Attributes
+    ----------
+    margin: (row, column) of the posterior disc margin, in pixels.
+    posterior: unit vector (row, column) across the canal, pointing backward.
+    spacing_mm: size of a pixel.
+    front, back: (97,) v in mm of the CSF column's borders at `U_MM`.
+    disc_axis: unit vector (u, v) along the disc's own AP axis, pointing backward.
+    disc_half_height_mm: half the disc's height at its posterior margin.
+    csf, annulus, marrow: grey levels of the CSF, of the annulus and of the vertebral bodies.
+    noise: standard deviation of the image's own noise.
+    """
+
+    margin: tuple[float, float]
+    posterior: tuple[float, float]
+    spacing_mm: float
+    front: Array
+    back: Array
+    disc_axis: tuple[float, float]
+    disc_half_height_mm: float
+    csf: float
+    annulus: float
+    marrow: float
+    noise: float
+
+    @property
+    def canal_mm(self) -> float:
+        """AP width of the CSF column at disc height, in mm."""
+        return float(np.interp(0.0, U_MM, self.back) - np.interp(0.0, U_MM, self.front))
+
+    @property
+    def canal_centre(self) -> tuple[float, float]:
+        """(row, column), in pixels, of the middle of the canal at disc height."""
+        v = 0.5 * float(np.interp(0.0, U_MM, self.back) + np.interp(0.0, U_MM, self.front))
+        row, column = self.to_pixels(np.zeros(1), np.array([v]))
+        return float(row[0]), float(column[0])
+
+    def to_frame(self, rows: Array, columns: Array) -> tuple[Array, Array]:
+        """(u, v) in mm of pixel coordinates."""
+        dr, dc = (rows - self.margin[0]) * self.spacing_mm, (columns - self.margin[1]) * self.spacing_mm
+        r, c = self.posterior
+        return dr * c - dc * r, dr * r + dc * c
+
+    def to_pixels(self, u: Array, v: Array) -> tuple[Array, Array]:
+        """(rows, columns) in pixels of (u, v) in mm."""
+        r, c = self.posterior
+        return self.margin[0] + (u * c + v * r) / self.spacing_mm, self.margin[1] + (v * c - u * r) / self.spacing_mm
+
+
+def true_spacing(spacing: tuple[float, float], discs: Sequence[DiscBox]) -> tuple[float, float]:
+    """Pixel spacing in mm, corrected where discs of that size do not exist.
+
+    A few exported matrices were interpolated after the header was written: their discs would be 27 or 96 mm
+    deep. There the boxes' median width is taken to be that of the other slices.
+    """
+    median = float(np.median([d.size[1] * spacing[1] for d in discs]))
+    if _BOX_WIDTH_MM[0] <= median <= _BOX_WIDTH_MM[1]:
+        return spacing
+    factor = _NOMINAL_BOX_WIDTH_MM / median
+    return spacing[0] * factor, spacing[1] * factor
+
+
+def noise_level(image: NDArray[np.float32]) -> float:
+    """Standard deviation of the noise, robustly, from the residue of a 3x3 Laplacian-like mask (Immerkaer 1996)."""
+    d = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
+    residue = d[2:] - 2 * d[1:-1] + d[:-2]
+    inside = image[1:-1, 1:-1] > 8
+    return float(np.median(np.abs(residue[inside])) / 0.6745 / 6.0) if inside.any() else 0.0
+
+
+def csf_path(image: NDArray[np.float32], spacing_mm: float, discs: Sequence[DiscBox]) -> tuple[Array, Array]:
+    """Centre line of the CSF column of a slice with square pixels: (rows, columns) in pixels, one a mm.
+
+    The brightest smooth path, by dynamic programming, in a corridor behind the boxes' posterior edges.
+    """
+    ordered = sorted(discs, key=lambda d: d.centre[0])
+    disc_rows = np.array([d.centre[0] for d in ordered])
+    edges = np.array([d.centre[1] + d.size[1] / 2 for d in ordered])
+    rows = np.arange(max(disc_rows[0] - 30 / spacing_mm, 0), min(disc_rows[-1] + 30 / spacing_mm, image.shape[0] - 1), 1 / spacing_mm)
+    edge = np.interp(rows, disc_rows, edges)
+    below = rows > disc_rows[-1]
+    edge[below] += 0.45 * (rows[below] - disc_rows[-1])  # the sacral canal runs backward
+    offsets = np.arange(-6.0, 22.5, 0.5)
+    smooth = gaussian_filter(image, (1.5 / spacing_mm, 2.2 / spacing_mm))
+    values = map_coordinates(smooth, [np.repeat(rows[:, None], offsets.size, 1), edge[:, None] + offsets / spacing_mm], order=1, mode="nearest")
+    values = values / np.percentile(values, 95) - 0.0006 * (offsets - 7.0) ** 2
+    columns_mm = edge[:, None] * spacing_mm + offsets
+    columns = _best_curve(values, columns_mm, 0.25) / spacing_mm
+    return rows, gaussian_filter1d(columns, 3.0)
+
+
+def _best_curve(score: Array, at: Array, stiffness: float) -> Array:
+    """The curve through `at` (row, candidate) with the greatest sum of `score` less `stiffness` x step², by dynamic programming."""
+    best, came_from = score[0], np.zeros(score.shape, dtype=np.intp)
+    for i in range(1, score.shape[0]):
+        total = best[None, :] - stiffness * (at[i][:, None] - at[i - 1][None, :]) ** 2
+        came_from[i] = total.argmax(1)
+        best = total[np.arange(score.shape[1]), came_from[i]] + score[i]
+    j, curve = int(best.argmax()), np.empty(score.shape[0])
+    for i in range(score.shape[0] - 1, -1, -1):
+        curve[i] = at[i, j]
+        j = int(came_from[i, j])
+    return curve
+
+
+def _crossing(profile: Array, start: int, step: int, threshold: float, run: int = 3) -> float | None:
+    """Fractional index where `profile` first falls under `threshold` from `start` and stays for `run` samples."""
+    i = start
+    while 0 <= i + step * run < profile.size:
+        ahead = profile[i + step : i + step * (run + 1) : step] if i + step * (run + 1) >= 0 else profile[i + step :: step]
+        if profile[i] >= threshold and (ahead < threshold).all():
+            following = profile[i + step]
+            return i + step * float((profile[i] - threshold) / (profile[i] - following + 1e-9))
+        i += step
+    return None
+
+
+def _sample(image: NDArray[np.float32], rows: Array, columns: Array) -> Array:
+    return np.asarray(map_coordinates(image, [rows, columns], order=1, mode="nearest"), dtype=np.float64)
+
+
+def _foot(image: NDArray[np.float32], spacing_mm: float, disc: DiscBox, path: tuple[Array, Array]) -> tuple[Array, Array] | None:
+    """(point, unit tangent), (row, column), where the disc's own plane meets the path: the darkest stretch in front of it."""
+    points = np.stack(path, 1)
+    tangents = np.gradient(gaussian_filter1d(points, 5.0, axis=0), axis=0)
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    along = ((points - np.array(disc.centre)) * tangents).sum(1) * spacing_mm
+    near = np.flatnonzero(np.abs(along) < 9.0)
+    if near.size < 10 or near[0] < 8 or near[-1] > points.shape[0] - 9:
+        return None
+    across = np.stack([-tangents[:, 1], tangents[:, 0]], 1)  # backward, for a tangent that points down
+    depth = np.arange(-16.0, -5.0, 0.5) / spacing_mm
+    ahead = points[near, None, :] + across[near, None, :] * depth[None, :, None]
+    darkness = gaussian_filter1d(_sample(image, ahead[..., 0], ahead[..., 1]).mean(1), 2.0)
+    spread = float(np.ptp(darkness)) + 1e-6
+    i = near[int((darkness / spread + 0.012 * along[near] ** 2).argmin())]
+    return points[i], tangents[i]
+
+
+def _borders(frame: Array, centre: Array) -> tuple[Array, Array, Array]:
+    """Borders (v in mm) of the bright column in `frame` (u, v) around `centre` (v in mm), and the CSF's level at each u.
+
+    Each border is the smooth curve of steepest fall from the sac to what lies outside it; roots inside the
+    sac are grey, so a border must also have no dark gap between itself and the column's centre.
+    """
+    middle = np.clip(np.searchsorted(_V_MM, centre), 24, _V_MM.size - 25)
+    ridge = np.array([np.percentile(row[m - 12 : m + 13], 90) for row, m in zip(frame, middle, strict=True)])
+    level = gaussian_filter1d(np.asarray(median_filter(ridge, 25, mode="nearest"), dtype=np.float64), 4.0, mode="nearest")
+    front, back = centre, centre
+    for side, reach in ((-1, np.arange(0.0, 13.0, 0.25)), (1, np.arange(1.0, 19.0, 0.25))):
+        v = centre[:, None] + side * reach
+        inside = 0.5 * (_outward(frame, v, -0.75 * side) + _outward(frame, v, -1.5 * side)) / level[:, None]
+        outside = 0.5 * (_outward(frame, v, 0.5 * side) + _outward(frame, v, 1.0 * side)) / level[:, None]
+        gap = np.maximum((0.42 if side < 0 else 0.27) - np.minimum.accumulate(np.minimum(inside, 2.0), axis=1), 0.0)
+        fall = np.minimum(np.log((inside + 0.05) / (outside + 0.05)), 1.2)
+        if side < 0:
+            front = _best_curve(inside - outside + 0.4 * np.minimum(inside, 1.0) - 4.0 * gap - 0.012 * reach, v, 1.2)
+        else:  # behind grey roots, which lie backward in a supine patient; a sac is some 13 mm deep
+            depth = v - front[:, None]  # stiff, so that it does not follow the fat behind the sac
+            back = front + _best_curve(fall - 5.0 * gap - 0.008 * (depth - 13.0) ** 2, depth, 4.0)
+    return gaussian_filter1d(front, 1.5, mode="nearest"), gaussian_filter1d(back, 1.5, mode="nearest"), level
+
+
+def _outward(frame: Array, v: Array, by: float) -> Array:
+    """Grey values of `frame` (u, v) at `v` + `by` mm, one row of `v` for each u."""
+    rows = np.repeat(np.arange(U_MM.size, dtype=np.float64)[:, None], v.shape[1], 1)
+    return np.asarray(map_coordinates(frame, [rows, (v + by - _V_MM[0]) / 0.25], order=1, mode="nearest"))
+
+
+def _disc_margin(frame: Array, front: float, level: float) -> tuple[float, float]:
+    """(v of the posterior disc margin, grey level of the annulus) from the profile at disc height."""
+    profile = frame[np.abs(U_MM) <= 1.5].mean(0)
+    body = np.convolve(profile, np.ones(10) / 10, mode="full")[: profile.size]  # mean of the 2.5 mm in front of each v
+    here = (_V_MM > front - 9.0) & (_V_MM < front + 1.0)
+    annulus = float(body[here].min())
+    dark = np.flatnonzero(here & (body < annulus + 0.3 * (level - annulus)))
+    return min(float(_V_MM[dark[-1]]) + 0.25, front), annulus
+
+
+def find_anatomy(image: NDArray[np.float32], spacing_mm: float, disc: DiscBox, path: tuple[Array, Array]) -> DiscAnatomy | None:
+    """The anatomy around one disc of a slice with square pixels, or None where it is not certain.
+
+    `path` is `csf_path` of the slice.
+    """
+    foot = _foot(image, spacing_mm, disc, path)
+    if foot is None:
+        return None
+    origin, tangent = foot
+    posterior = (float(-tangent[1]), float(tangent[0]))
+    blank = np.zeros(U_MM.size)
+    found = DiscAnatomy((float(origin[0]), float(origin[1])), posterior, spacing_mm, blank, blank, (0.0, 1.0), 5.0, 0, 0, 0, noise_level(image))
+    for _ in range(2):  # the second time from the disc's own margin
+        frame = _sample(image, *found.to_pixels(*np.meshgrid(U_MM, _V_MM, indexing="ij")))
+        u, v = found.to_frame(*path)
+        order = np.argsort(u)
+        front, back, level = _borders(frame, np.interp(U_MM, u[order], v[order]))
+        margin, annulus = _disc_margin(frame, float(np.interp(0.0, U_MM, front)), float(level[U_MM.size // 2]))
+        row, column = found.to_pixels(np.zeros(1), np.array([margin]))
+        bodies = frame[(np.abs(U_MM) > 9) & (np.abs(U_MM) < 20)][:, (_V_MM > margin - 12) & (_V_MM < margin - 3)]
+        found = DiscAnatomy((float(row[0]), float(column[0])), posterior, spacing_mm, front - margin, back - margin, _disc_axis(image, found, margin),
+                            _half_height(frame, margin), float(level[U_MM.size // 2]), annulus, float(np.median(bodies)), found.noise)
+    return found if is_certain(found) else None
+
+
+def _disc_axis(image: NDArray[np.float32], found: DiscAnatomy, margin: float) -> tuple[float, float]:
+    """Unit vector (u, v) along the disc: the direction whose end plates are darkest against the bodies above and below."""
+    depth, best, axis = np.arange(4.0, 26.0, 1.0), -np.inf, (0.0, 1.0)
+    across = np.concatenate([np.arange(-5.0, 5.5, 1.0), np.array([-11.0, -9.5, 9.5, 11.0])])
+    for angle in np.radians(np.arange(-32.0, 33.0, 4.0)):
+        c, s = np.cos(angle), np.sin(angle)
+        u = -depth[:, None] * s + across[None, :] * c
+        v = margin - depth[:, None] * c - across[None, :] * s
+        grey = _sample(image, *found.to_pixels(u, v))
+        contrast = float((grey[:, 11:].mean(1) - np.percentile(grey[:, :11], 25, axis=1)).mean()) - 0.2 * float(abs(angle)) * found.noise
+        if contrast > best:
+            best, axis = contrast, (float(s), float(c))
+    return axis
+
+
+def _half_height(frame: Array, margin: float) -> float:
+    """Half the disc's height in mm just in front of its posterior margin, by half-maximum against the bodies."""
+    profile = gaussian_filter1d(frame[:, (_V_MM > margin - 9) & (_V_MM < margin - 3)].mean(1), 1.0)
+    middle = U_MM.size // 2
+    dark = float(profile[np.abs(U_MM) < 4].min())
+    bright = float(np.median(profile[(np.abs(U_MM) > 9) & (np.abs(U_MM) < 20)]))
+    up, down = (_crossing(-profile, middle, step, -0.5 * (dark + bright)) for step in (-1, 1))
+    if up is None or down is None:
+        return 5.0
+    return float(np.clip(0.25 * (down - up), 3.0, 7.0))  # half of the distance, at 0.5 mm a sample
+
+
+def is_certain(a: DiscAnatomy) -> bool:
+    """Whether the borders and levels are those of a canal in the mid-sagittal plane."""
+    width = a.back - a.front
+    near = np.abs(U_MM) <= 12
+    return bool(
+        width.min() > 3.0
+        and width[near].min() > 6.0
+        and width.max() < 24.0
+        and np.abs(np.diff(a.front)).max() < 0.8
+        and np.abs(np.diff(a.back)).max() < 0.9
+        and 0.0 <= float(np.interp(0.0, U_MM, a.front)) < 7.0
+        and a.csf > 1.5 * a.annulus
+        and a.csf > 1.15 * a.marrow
+    )
