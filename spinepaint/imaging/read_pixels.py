@@ -27,7 +27,9 @@ def decode(ds: Dataset, header: Header) -> NDArray[np.integer]:
         if header.transfer_syntax not in NATIVE:
             _check_streams(ds, header)
         plugin = "" if header.transfer_syntax in NATIVE else PLUGINS[header.transfer_syntax]
-        array, _ = get_decoder(header.transfer_syntax).as_array(ds, raw=True, decoding_plugin=plugin)
+        # pydicom would mask the bits above those stored; a value that uses them has to be seen to be refused.
+        decoder = get_decoder(header.transfer_syntax)
+        array, _ = decoder.as_array(ds, raw=True, decoding_plugin=plugin, correct_unused_bits=False)
     except BadInstance:
         raise
     except PARSER_ERRORS as error:

@@ -19,6 +19,7 @@ class Survey:
     """Everything that was found: the files passed over, those that could not be read, the verdict over each series, the choice."""
 
     ignored: list[InstanceReason]
+    unopened: list[InstanceReason]
     broken: list[tuple[str, InstanceReason]] = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
     chosen: Judgement | None = None
@@ -30,7 +31,7 @@ def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow
 
     A file that starts as DICOM but cannot be read refuses the whole source: it may be a slice of the series, and nobody could tell.
     """
-    found = Survey(list(listing.ignored))
+    found = Survey(list(listing.ignored), list(listing.unopened))
     headers = _read_headers(listing, caps, found)
     groups: dict[str, list[Header]] = {}
     for header in _without_copies(headers, found):
@@ -52,13 +53,14 @@ def report_of(found: Survey, refusal: Refusal | None = None) -> CheckReport:
     final = refusal or found.refusal
     chosen = found.chosen if final is None else None
     series = [_final_verdict(judgement, found.chosen, refusal) for judgement in found.judgements]
-    files = [FileVerdict(entry.file, "ignored", entry.reason) for entry in found.ignored]
+    files = [FileVerdict(entry.file, "ignored", entry.reason) for entry in [*found.ignored, *found.unopened]]
     files += [FileVerdict(entry.file, "refused", entry.reason) for _, entry in found.broken]
     for judgement, verdict in zip(found.judgements, series, strict=True):
         files += _file_verdicts(judgement, verdict, chosen, refusal if judgement is found.chosen else judgement.refusal)
     warnings = list(chosen.warnings) if chosen else []
     if chosen:
         warnings += [f"Another sagittal T2 series was refused: {v.reason}" for v in series if v.verdict == "refused"]
+        warnings += [f"{entry.file} was not opened ({entry.reason}); a slice in it would be missing." for entry in found.unopened]
     uid = chosen.verdict.series_uid if chosen else None
     return CheckReport(uid, tuple(series), tuple(files), tuple(warnings), final)
 

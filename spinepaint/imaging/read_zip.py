@@ -19,14 +19,19 @@ _ARCHIVE_STARTS = (b"PK\x03\x04", _END_OF_DIRECTORY)
 _END_SIZE, _LOCATOR_SIZE, _LONGEST_COMMENT = 22, 20, 65535
 _DIRECTORY_BYTES_PER_ENTRY = 1 * KIB
 _CHUNK = 1 * MIB
+DICM_END = 132  # the preamble and the prefix (PS3.10 7.1)
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def looks_like_zip(path: Path) -> bool:
-    """Whether a file starts as a zip does. A DICOM file with a zip hidden behind it does not."""
+    """Whether a file starts as a zip does. A DICOM file whose preamble pretends to be one counts as DICOM."""
     with open(path, "rb") as file:
-        return file.read(4) in _ARCHIVE_STARTS
+        return _starts_an_archive(file.read(DICM_END))
+
+
+def _starts_an_archive(head: bytes) -> bool:
+    return head[:4] in _ARCHIVE_STARTS and head[DICM_END - 4 :] != b"DICM"
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Archive:
             return "encrypted"
         if info.compress_type not in _METHODS:
             return "compressed by a method other than deflate"
-        if self.read(info, 4) in _ARCHIVE_STARTS:
+        if _starts_an_archive(self.read(info, DICM_END)):
             return "an archive inside the upload, not opened"
         return None
 

@@ -163,6 +163,7 @@ def _read_instance(header: Header) -> tuple[Dataset, NDArray[np.integer]]:
     _refuse_deep_sequences(ds)
     pixels = decode(ds, header)
     del ds.PixelData
+    ds.filename = ds.buffer = None  # it no longer hangs on the file it came from, which is closed
     return ds, pixels
 
 

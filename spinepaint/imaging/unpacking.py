@@ -52,14 +52,20 @@ class DiskFile:
 
 @dataclass
 class Listing:
-    """The files of a source, and those that were passed over with the reason."""
+    """The files of a source, those that hold nothing, and those that were not opened although they might hold a slice."""
 
     files: list[SourceFile] = field(default_factory=list)
     ignored: list[InstanceReason] = field(default_factory=list)
+    unopened: list[InstanceReason] = field(default_factory=list)
 
-    def ignore(self, name: str, reason: str) -> None:
-        """Note a file that nobody will open."""
-        self.ignored.append(InstanceReason(shown_name(name), reason))
+    def sort_in(self, file: SourceFile, empty: str | None, unsafe: str | None) -> None:
+        """List a file, unless there is a reason why it holds nothing (`empty`) or is not opened (`unsafe`)."""
+        if empty:
+            self.ignored.append(InstanceReason(file.name, empty))
+        elif unsafe:
+            self.unopened.append(InstanceReason(file.name, unsafe))
+        else:
+            self.files.append(file)
 
 
 @contextmanager
@@ -83,19 +89,17 @@ def unpacked(source: Path | Sequence[Path], caps: Caps) -> Iterator[Listing]:
     if len(paths) == 1 and paths[0].is_file() and looks_like_zip(paths[0]):
         caps.enforce("upload_bytes", paths[0].stat().st_size)
         with Archive(paths[0], caps) as archive:
-            yield _list_archive(archive, caps)
+            yield _list_archive(archive)
         return
     yield _list_disk(paths, caps)
 
 
-def _list_archive(archive: Archive, caps: Caps) -> Listing:
+def _list_archive(archive: Archive) -> Listing:
     listing = Listing()
     for info in archive.entries():
-        reason = leftover(info.filename) or archive.why_unsafe(info)
-        if reason:
-            listing.ignore(info.filename, reason)
-        else:
-            listing.files.append(ZipEntry(archive, info, shown_name(info.filename)))
+        empty = leftover(info.filename)
+        unsafe = None if empty else archive.why_unsafe(info)
+        listing.sort_in(ZipEntry(archive, info, shown_name(info.filename)), empty, unsafe)
     return listing
 
 
@@ -106,18 +110,14 @@ def _list_disk(paths: Sequence[Path], caps: Caps) -> Listing:
         for path in _walk(given):
             count += 1
             caps.enforce("upload_files", count)
-            mode = (path.stat() if path == given else path.lstat()).st_mode
-            reason = leftover(path.name) or _why_unsafe(mode)
-            if reason is None:
+            unsafe = _why_unsafe(path, followed=path == given)
+            if unsafe is None:
                 size = path.stat().st_size
                 total += size
                 caps.enforce("file_bytes", size)
                 caps.enforce("upload_bytes", total)
-                reason = "an archive inside the upload, not opened" if looks_like_zip(path) else None
-            if reason:
-                listing.ignore(path.name, reason)
-            else:
-                listing.files.append(DiskFile(path, shown_name(path.name)))
+                unsafe = "an archive inside the upload, not opened" if looks_like_zip(path) else None
+            listing.sort_in(DiskFile(path, shown_name(path.name)), leftover(path.name), unsafe)
     return listing
 
 
@@ -133,7 +133,9 @@ def _walk(given: Path) -> Iterator[Path]:
         yield from (here / name for name in sorted(files))
 
 
-def _why_unsafe(mode: int) -> str | None:
+def _why_unsafe(path: Path, *, followed: bool) -> str | None:
+    """A link is followed only where the caller named it; what is no regular file, such as a pipe, might never end."""
+    mode = (path.stat() if followed else path.lstat()).st_mode
     if stat.S_ISLNK(mode):
         return "a symbolic link, not followed"
     return None if stat.S_ISREG(mode) else "not a regular file"

@@ -126,7 +126,9 @@ def _shared_groups(classic: Dataset, repetition_time_ms: float) -> Dataset:
             _item(
                 RepetitionTime=decimal(repetition_time_ms), FlipAngle="150", EchoTrainLength=17, RFEchoTrainLength=17,
                 GradientEchoTrainLength=0, GradientOutputType="DB_DT", GradientOutput=10.0,
-                SpecificAbsorptionRateSequence=[_item(SpecificAbsorptionRateDefinition="IEC_WHOLE_BODY", SpecificAbsorptionRateValue=1.0)],
+                SpecificAbsorptionRateSequence=[
+                    _item(SpecificAbsorptionRateDefinition="IEC_WHOLE_BODY", SpecificAbsorptionRateValue=1.0)
+                ],
                 OperatingModeSequence=[
                     _item(OperatingModeType=kind, OperatingMode="IEC_NORMAL")
                     for kind in ("STATIC FIELD", "RF", "GRADIENT")
