@@ -37,7 +37,7 @@ SERIES_AND_EQUIPMENT = _keywords(
     Manufacturer ManufacturerModelName DeviceSerialNumber SoftwareVersions StationName InstitutionName InstitutionAddress
     InstitutionalDepartmentName GantryID DeviceUID SpatialResolution DateOfLastCalibration TimeOfLastCalibration
     SOPClassUID InstanceNumber InstanceCreationDate InstanceCreationTime ContentDate ContentTime
-    AcquisitionDate AcquisitionTime AcquisitionDateTime AcquisitionNumber AcquisitionUID AcquisitionDuration
+    AcquisitionDate AcquisitionTime AcquisitionDateTime AcquisitionNumber AcquisitionDuration
     """
 )
 
@@ -59,7 +59,7 @@ CONTRAST = _keywords(
 
 MR_IMAGE = _keywords(
     """
-    ScanningSequence SequenceVariant ScanOptions MRAcquisitionType SequenceName AngioFlag RepetitionTime EchoTime
+    AcquisitionUID ScanningSequence SequenceVariant ScanOptions MRAcquisitionType SequenceName AngioFlag RepetitionTime EchoTime
     InversionTime NumberOfAverages ImagingFrequency ImagedNucleus EchoNumbers MagneticFieldStrength
     NumberOfPhaseEncodingSteps EchoTrainLength PercentSampling PercentPhaseFieldOfView PixelBandwidth
     ReceiveCoilName TransmitCoilName AcquisitionMatrix InPlanePhaseEncodingDirection FlipAngle VariableFlipAngleFlag
@@ -78,7 +78,7 @@ ENHANCED_MR_IMAGE = _keywords(
     AcquisitionContextSequence AcquisitionContextDescription AcquisitionContrast ApplicableSafetyStandardAgency
     ApplicableSafetyStandardDescription B1rms BulkMotionCompensationTechnique BulkMotionSignalSource
     CardiacBeatRejectionTechnique CardiacFramingType CardiacRRIntervalSpecified CardiacSignalSource
-    CardiacSynchronizationTechnique ComplexImageComponent DimensionIndexSequence DimensionOrganizationSequence
+    CardiacSynchronizationTechnique ComplexImageComponent ContrastBolusAgentSequence DimensionIndexSequence DimensionOrganizationSequence
     DimensionOrganizationType ImageComments IsocenterPosition KSpaceFiltering MagneticFieldStrength NumberOfFrames
     PatientEquipmentRelationshipCodeSequence PatientOrientationCodeSequence PerFrameFunctionalGroupsSequence
     PixelPresentation ResonantNucleus RespiratoryMotionCompensationTechnique RespiratorySignalSource
@@ -87,8 +87,8 @@ ENHANCED_MR_IMAGE = _keywords(
     """
 )
 
-COMMON = PATIENT_AND_STUDY | SERIES_AND_EQUIPMENT | PIXELS | CONTRAST
-CLASSIC = COMMON | MR_IMAGE
+COMMON = PATIENT_AND_STUDY | SERIES_AND_EQUIPMENT | PIXELS
+CLASSIC = COMMON | CONTRAST | MR_IMAGE
 ENHANCED = (COMMON | ENHANCED_MR_IMAGE) - {"AcquisitionDate", "AcquisitionTime"}
 
 OF_A_REQUEST = _keywords("AccessionNumber IssuerOfAccessionNumberSequence RequestAttributesSequence")
