@@ -33,6 +33,7 @@ class Caps:
     pixels_per_series: int = 64 * MIB
 
     def __post_init__(self) -> None:
+        """Refuse a cap that would refuse everything. Raises ValueError."""
         for field in fields(self):
             if getattr(self, field.name) <= 0:
                 raise ValueError(f"{field.name} must be above zero")

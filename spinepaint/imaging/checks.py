@@ -12,7 +12,7 @@ from spinepaint.imaging.check_pixels import LOSSY, check_pixels, is_mr_image
 from spinepaint.imaging.check_report import SeriesVerdict, Verdict
 from spinepaint.imaging.check_weighting import says_localizer, t2_evidence
 from spinepaint.imaging.errors import InstanceReason, Refusal
-from spinepaint.imaging.read_header import BadInstance, Header
+from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_planes import Weighting
 
 TITLES: dict[str, str] = {
@@ -54,7 +54,7 @@ class Judgement:
     warnings: tuple[str, ...] = ()
 
 
-def refusal_of(problems: Sequence[tuple[Header, BadInstance]], detail: str = "") -> Refusal:
+def refusal_of(problems: Sequence[tuple[Header, BadInstanceError]], detail: str = "") -> Refusal:
     """One Refusal that names every bad instance, of the type of the first."""
     first = problems[0][1].type
     named = [InstanceReason(header.file.name, problem.reason, header.sop_instance_uid) for header, problem in problems]
@@ -123,17 +123,17 @@ def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: 
 
 def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) -> Stack:
     """Check every instance, then the instances against each other, then the geometry. Raises Refusal."""
-    problems: list[tuple[Header, BadInstance]] = []
+    problems: list[tuple[Header, BadInstanceError]] = []
     for header in images:
         try:
             check_pixels(header)
             if header.sop_instance_uid is None or header.study_uid is None:
-                raise BadInstance("missing-uid", "its study or SOP Instance UID is missing or not valid")
-        except BadInstance as problem:
+                raise BadInstanceError("missing-uid", "its study or SOP Instance UID is missing or not valid")
+        except BadInstanceError as problem:
             problems.append((header, problem))
     if problems:
         raise refusal_of(problems)
-    synthetic = [(h, BadInstance("already-synthetic", "it says that it is synthetic")) for h in images if h.synthetic]
+    synthetic = [(h, BadInstanceError("already-synthetic", "it says that it is synthetic")) for h in images if h.synthetic]
     if synthetic and not allow_synthetic:
         raise refusal_of(synthetic, "Synthetic series are taken only where that is asked for.")
     caps.enforce("pixels_per_series", sum((h.rows or 0) * (h.columns or 0) * h.frames for h in images))

@@ -25,10 +25,11 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_ELEMENTS = {0x0010: "PixelData", 0x0009: "DoubleFloatPixelData", 0x0008: "FloatPixelData"}
 
 
-class BadInstance(Exception):
+class BadInstanceError(Exception):
     """One instance that cannot be taken: a stable slug and a reason that names no patient."""
 
     def __init__(self, type: str, reason: str) -> None:
+        """`type` is a key of `checks.TITLES`."""
         super().__init__(reason)
         self.type, self.reason = type, reason
 
@@ -98,7 +99,7 @@ def looks_like_bare_dicom(file: SourceFile) -> bool:
 def read_header(file: SourceFile, caps: Caps) -> Header:
     """Read one DICOM file up to its pixels.
 
-    Raises BadInstance where it is deflated (before anything is inflated), unreadable, or its header is over the cap.
+    Raises BadInstanceError where it is deflated (before anything is inflated), unreadable, or its header is over the cap.
     """
     try:
         with file.open() as stream:
@@ -107,14 +108,14 @@ def read_header(file: SourceFile, caps: Caps) -> Header:
             header_bytes = stream.tell()
             syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", ImplicitVRLittleEndian)
             pixels = _pixel_element(stream, ds)
-    except BadInstance:
+    except BadInstanceError:
         raise
     except RecursionError:
-        raise BadInstance("unreadable-instance", "its sequences are nested too deeply to be read") from None
+        raise BadInstanceError("unreadable-instance", "its sequences are nested too deeply to be read") from None
     except PARSER_ERRORS as error:
-        raise BadInstance("unreadable-instance", f"it cannot be read as DICOM ({type(error).__name__})") from None
+        raise BadInstanceError("unreadable-instance", f"it cannot be read as DICOM ({type(error).__name__})") from None
     if header_bytes > caps.header_bytes:
-        raise BadInstance("over-cap-header-bytes", f"its header is over the cap header_bytes of {caps.header_bytes}")
+        raise BadInstanceError("over-cap-header-bytes", f"its header is over the cap header_bytes of {caps.header_bytes}")
     return _header(file, ds, str(syntax), pixels)
 
 
@@ -173,7 +174,7 @@ def _refuse_deflated(stream: BinaryIO) -> None:
     syntax = meta.get("TransferSyntaxUID")
     if syntax == DeflatedExplicitVRLittleEndian or syntax in _JPIP:
         name = UID(str(syntax)).name
-        raise BadInstance("deflated", f"its transfer syntax is {name}, which is not opened; send it uncompressed")
+        raise BadInstanceError("deflated", f"its transfer syntax is {name}, which is not opened; send it uncompressed")
 
 
 def _past_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:

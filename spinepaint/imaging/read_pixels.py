@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEG2000, JPEG2000Lossless, RLELossless
 
 from spinepaint.imaging.check_pixels import NATIVE, PLUGINS
-from spinepaint.imaging.read_header import BadInstance, Header
+from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_values import PARSER_ERRORS
 
 _J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
@@ -21,7 +22,7 @@ _JPEG_START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xC
 def decode(ds: Dataset, header: Header) -> NDArray[np.integer]:
     """Stored values (frame, row, column) of one instance, of its own bit depth and sign, little endian.
 
-    Raises BadInstance: `unreadable-pixels`, or `unsupported-pixels` where values do not fit the bits stored.
+    Raises BadInstanceError: `unreadable-pixels`, or `unsupported-pixels` where values do not fit the bits stored.
     """
     try:
         if header.transfer_syntax not in NATIVE:
@@ -29,14 +30,15 @@ def decode(ds: Dataset, header: Header) -> NDArray[np.integer]:
         plugin = "" if header.transfer_syntax in NATIVE else PLUGINS[header.transfer_syntax]
         # pydicom would mask the bits above those stored; a value that uses them has to be seen to be refused.
         decoder = get_decoder(header.transfer_syntax)
-        array, _ = decoder.as_array(ds, raw=True, decoding_plugin=plugin, correct_unused_bits=False)
-    except BadInstance:
+        options: dict[str, Any] = {"correct_unused_bits": False}
+        array, _ = decoder.as_array(ds, raw=True, decoding_plugin=plugin, **options)
+    except BadInstanceError:
         raise
     except PARSER_ERRORS as error:
-        raise BadInstance("unreadable-pixels", f"its pixels cannot be decoded ({type(error).__name__})") from None
+        raise BadInstanceError("unreadable-pixels", f"its pixels cannot be decoded ({type(error).__name__})") from None
     shape = (header.frames, header.rows or 0, header.columns or 0)
     if array.size != np.prod(shape):
-        raise BadInstance("unreadable-pixels", "its pixels decode to another size than its header says")
+        raise BadInstanceError("unreadable-pixels", "its pixels decode to another size than its header says")
     kind = "i" if header.pixel_representation else "u"
     stored: NDArray[np.integer] = array.reshape(shape).astype(f"<{kind}{(header.bits_allocated or 16) // 8}", copy=False)
     _check_range(stored, header)
@@ -47,20 +49,20 @@ def _check_range(stored: NDArray[np.integer], header: Header) -> None:
     bits = header.bits_stored or 16
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.pixel_representation else (0, 2**bits - 1)
     if int(stored.min()) < low or int(stored.max()) > high:
-        raise BadInstance("unsupported-pixels", f"its values do not fit the {bits} bits that it stores")
+        raise BadInstanceError("unsupported-pixels", f"its values do not fit the {bits} bits that it stores")
 
 
 def _check_streams(ds: Dataset, header: Header) -> None:
     """Compare each compressed frame's own size with the header: decoders allocate what the stream says."""
     streams = list(_streams(ds, header))
     if len(streams) != header.frames:
-        raise BadInstance("truncated-pixels", f"it holds {len(streams)} compressed frames of {header.frames}")
+        raise BadInstanceError("truncated-pixels", f"it holds {len(streams)} compressed frames of {header.frames}")
     if header.transfer_syntax == RLELossless:
         return  # its frames carry no size of their own
     for stream in streams:
         size = _size_of_j2k(stream) if header.transfer_syntax in (JPEG2000, JPEG2000Lossless) else _size_of_jpeg(stream)
         if size != (header.rows, header.columns, 1):
-            raise BadInstance("unreadable-pixels", f"its compressed image is of another size than its header says: {size}")
+            raise BadInstanceError("unreadable-pixels", f"its compressed image is of another size than its header says: {size}")
 
 
 def _streams(ds: Dataset, header: Header) -> Iterator[bytes]:
@@ -71,7 +73,7 @@ def _size_of_j2k(stream: bytes) -> tuple[int, int, int]:
     """Rows, columns and components of a JPEG 2000 codestream, or of the one inside a JP2 wrapping."""
     start = stream.find(_J2K_START, 0, 1024)
     if start < 0:
-        raise BadInstance("unreadable-pixels", "its compressed pixels are not JPEG 2000")
+        raise BadInstanceError("unreadable-pixels", "its compressed pixels are not JPEG 2000")
     x, y, x_offset, y_offset = struct.unpack_from(">4I", stream, start + 8)
     (components,) = struct.unpack_from(">H", stream, start + 40)
     return y - y_offset, x - x_offset, components
@@ -86,4 +88,4 @@ def _size_of_jpeg(stream: bytes) -> tuple[int, int, int]:
             rows, columns, components = struct.unpack_from(">HHB", stream, at + 5)
             return rows, columns, components
         at += 1 if marker == 0xFF else 2 + int(struct.unpack_from(">H", stream, at + 2)[0])
-    raise BadInstance("unreadable-pixels", "its compressed pixels are not JPEG")
+    raise BadInstanceError("unreadable-pixels", "its compressed pixels are not JPEG")

@@ -8,7 +8,7 @@ from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.check_report import CheckReport, FileVerdict, SeriesVerdict
 from spinepaint.imaging.checks import TITLES, Judgement, judge_series
 from spinepaint.imaging.errors import InstanceReason, Refusal
-from spinepaint.imaging.read_header import BadInstance, Header, has_prefix, looks_like_bare_dicom, read_header
+from spinepaint.imaging.read_header import BadInstanceError, Header, has_prefix, looks_like_bare_dicom, read_header
 from spinepaint.imaging.unpacking import Listing, SourceFile
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
@@ -16,7 +16,7 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 
 @dataclass
 class Survey:
-    """Everything that was found: the files passed over, those that could not be read, the verdict over each series, the choice."""
+    """Everything that was found: files passed over, files that could not be read, the verdict over each series, the choice."""
 
     ignored: list[InstanceReason]
     unopened: list[InstanceReason]
@@ -29,7 +29,7 @@ class Survey:
 def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow_synthetic: bool = False) -> Survey:
     """Judge every series of a listing and choose the sagittal T2 one, or the one that `series_uid` names.
 
-    A file that starts as DICOM but cannot be read refuses the whole source: it may be a slice of the series, and nobody could tell.
+    A file that starts as DICOM but cannot be read refuses the whole source: it may be a slice of the series.
     """
     found = Survey(list(listing.ignored), list(listing.unopened))
     headers = _read_headers(listing, caps, found)
@@ -84,9 +84,9 @@ def _read_headers(listing: Listing, caps: Caps, found: Survey) -> list[Header]:
                 found.ignored.append(InstanceReason(file.name, "a DICOMDIR, which only lists other files"))
                 continue
             if header.series_uid is None:
-                raise BadInstance("missing-uid", "its Series Instance UID is missing or not valid")
+                raise BadInstanceError("missing-uid", "its Series Instance UID is missing or not valid")
             headers.append(header)
-        except BadInstance as problem:
+        except BadInstanceError as problem:
             if certain:
                 found.broken.append((problem.type, InstanceReason(file.name, problem.reason)))
             else:
@@ -123,7 +123,10 @@ def _refuse_broken(broken: Sequence[tuple[str, InstanceReason]]) -> Refusal:
 
 
 def _choose(judgements: Sequence[Judgement], series_uid: str | None) -> Judgement:
-    """The one series to read. Raises Refusal: the series' own, `series-not-found`, `several-series`, `no-dicom`, `no-sagittal-t2`."""
+    """The one series to read.
+
+    Raises Refusal: the series' own, `series-not-found`, `several-series`, `no-dicom`, `no-sagittal-t2`.
+    """
     if not judgements:
         raise Refusal("no-dicom", "There is no DICOM file in it.", "Give a folder, a zip or files of one MR study.")
     if series_uid is not None:

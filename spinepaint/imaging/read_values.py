@@ -16,8 +16,8 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from spinepaint.imaging.read_names import shown_text
 
-# What pydicom and the decoders raise on forged input, RecursionError (a RuntimeError) included. A MemoryError is ours, not the input's:
-# no read and no decoder is given a size that was not compared with the bytes that are there.
+# What pydicom and the decoders raise on forged input, RecursionError (a RuntimeError) included. MemoryError is left
+# out: no read and no decoder is given a size that was not compared with the bytes that are there.
 PARSER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, InvalidDicomError, LookupError, OSError,
     RuntimeError, TypeError, ValueError, struct.error, zlib.error,

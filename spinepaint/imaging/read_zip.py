@@ -26,7 +26,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 def looks_like_zip(path: Path) -> bool:
     """Whether a file starts as a zip does. A DICOM file whose preamble pretends to be one counts as DICOM."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return _starts_an_archive(file.read(DICM_END))
 
 
@@ -59,12 +59,14 @@ class Archive:
     """
 
     def __init__(self, path: Path, caps: Caps) -> None:
+        """Note the zip's own size, against which its inflation is measured."""
         self._path, self._caps = path, caps
         self._size = path.stat().st_size
         self._inflated: dict[int, int] = {}
         self._inflated_total = 0
 
     def __enter__(self) -> Self:
+        """Load the directory."""
         try:
             self._refuse_a_huge_directory()
             self._zip = zipfile.ZipFile(self._path)
@@ -73,6 +75,7 @@ class Archive:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file."""
         self._zip.close()
 
     def entries(self) -> list[zipfile.ZipInfo]:
@@ -134,7 +137,7 @@ class Archive:
 
         No zip within the caps needs Zip64, whose fields would override the ones read here.
         """
-        with open(self._path, "rb") as file:
+        with self._path.open("rb") as file:
             reach = min(self._size, _END_SIZE + _LONGEST_COMMENT + _LOCATOR_SIZE)
             file.seek(self._size - reach)
             tail = file.read(reach)

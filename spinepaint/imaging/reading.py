@@ -14,7 +14,7 @@ from spinepaint.imaging.check_geometry import Stack
 from spinepaint.imaging.check_report import CheckReport
 from spinepaint.imaging.checks import refusal_of
 from spinepaint.imaging.errors import Refusal
-from spinepaint.imaging.read_header import BadInstance, Header
+from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_pixels import decode
 from spinepaint.imaging.read_survey import Survey, report_of, report_without_files, survey
 from spinepaint.imaging.read_values import PARSER_ERRORS
@@ -129,11 +129,11 @@ def _digest(volume: Volume) -> str:
 def _read_volume(stack: Stack) -> Volume:
     """Read the instances of a stack whole, decode them and put their frames in slice order. Raises Refusal."""
     whole: dict[str, tuple[Dataset, NDArray[np.integer]]] = {}
-    problems: list[tuple[Header, BadInstance]] = []
+    problems: list[tuple[Header, BadInstanceError]] = []
     for header in {frame.header.sop_instance_uid or "": frame.header for frame in stack.frames}.values():
         try:
             whole[header.sop_instance_uid or ""] = _read_instance(header)
-        except BadInstance as problem:
+        except BadInstanceError as problem:
             problems.append((header, problem))
     if problems:
         raise refusal_of(problems)
@@ -159,7 +159,7 @@ def _read_instance(header: Header) -> tuple[Dataset, NDArray[np.integer]]:
         with header.file.open() as stream:
             ds = dcmread(stream, force=True)
     except PARSER_ERRORS as error:
-        raise BadInstance("unreadable-pixels", f"its pixels cannot be read ({type(error).__name__})") from None
+        raise BadInstanceError("unreadable-pixels", f"its pixels cannot be read ({type(error).__name__})") from None
     _refuse_deep_sequences(ds)
     pixels = decode(ds, header)
     del ds.PixelData
@@ -173,9 +173,9 @@ def _refuse_deep_sequences(ds: Dataset) -> None:
     while pending:
         item, depth = pending.pop()
         if depth > _DEEPEST_SEQUENCE:
-            raise BadInstance("nested-too-deep", f"its sequences are nested more than {_DEEPEST_SEQUENCE} deep")
+            raise BadInstanceError("nested-too-deep", f"its sequences are nested more than {_DEEPEST_SEQUENCE} deep")
         try:
             sequences = [element.value for element in item if element.VR == "SQ"]
         except PARSER_ERRORS as error:
-            raise BadInstance("unreadable-instance", f"an element cannot be read ({type(error).__name__})") from None
+            raise BadInstanceError("unreadable-instance", f"an element cannot be read ({type(error).__name__})") from None
         pending.extend((nested, depth + 1) for sequence in sequences for nested in sequence)

@@ -42,7 +42,7 @@ class DiskFile:
 
     def head(self, size: int) -> bytes:
         """Its first `size` bytes."""
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             return file.read(size)
 
     def open(self) -> BinaryIO:
@@ -74,7 +74,7 @@ def unpacked(source: Path | Sequence[Path], caps: Caps) -> Iterator[Listing]:
 
     Links inside a folder are not followed and archives inside a folder or a zip are not opened.
 
-    Raises Refusal: `not-found`, `bad-zip`, or `over-cap-*` (upload_bytes, upload_files, file_bytes, inflated_bytes, inflation_ratio).
+    Raises Refusal: `not-found`, `bad-zip`, or `over-cap-*` by the name of the cap.
     """
     paths = [source] if isinstance(source, Path) else list(source)
     missing = [shown_name(path.name) for path in paths if not path.exists()]
