@@ -1,6 +1,7 @@
 """The job ledger (SQLAlchemy) and the artifact store (obstore). No torch, no HTTP."""
 
 from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.attempts import Claim, LostAttempt
 from spinepaint.store.database import migrate
 from spinepaint.store.errors import (
     AlreadyFinished,
@@ -23,6 +24,7 @@ __all__ = [
     "ArtifactStore",
     "BadCursor",
     "Batch",
+    "Claim",
     "Delivery",
     "Event",
     "IdempotencyConflict",
@@ -31,6 +33,7 @@ __all__ = [
     "JobState",
     "Ledger",
     "LedgerError",
+    "LostAttempt",
     "Page",
     "QueueFull",
     "Series",

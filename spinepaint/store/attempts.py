@@ -1,12 +1,11 @@
 """The ledger as a worker sees it. Every write carries the attempt's token, so a worker that lost its job changes nothing."""
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
@@ -36,6 +35,9 @@ class LostAttempt:
     requeued: bool
 
 
+_NO_ATTEMPT: dict[str, Any] = {"attempt_token": None, "heartbeat_at": None, "stage": None, "progress": 0.0}
+
+
 def _stopped_problem(job: Job) -> dict[str, Any]:
     return {
         "type": "https://spinepaint.invalid/problems/worker-stopped",
@@ -46,7 +48,7 @@ def _stopped_problem(job: Job) -> dict[str, Any]:
     }
 
 
-def _held(token: str) -> Any:
+def _held(token: str) -> ColumnElement[bool]:
     return and_(Job.state == JobState.RUNNING.value, Job.attempt_token == token)
 
 
@@ -129,7 +131,7 @@ class AttemptBook(Database):
         Returns the job's new state, or None where the job is lost or cancelled.
         """
         with self.write() as session:
-            job = self._end(session, job_id, token, lambda _: True, lambda _: problem, retry, retry_after)
+            job = self._end(session, job_id, _held(token), problem, retry, retry_after)
             if job is not None:
                 # The attempt itself says that it is over, so nobody is writing its files any more.
                 schedule_attempt_discard(session, job_id, token, timedelta(0))
@@ -138,17 +140,7 @@ class AttemptBook(Database):
     def release(self, job_id: str, token: str) -> bool:
         """Give a job back uncounted, as when the worker is asked to stop; False where it is lost or cancelled."""
         with self.write() as session:
-            job = change(
-                session,
-                job_id,
-                _held(token),
-                state=JobState.QUEUED,
-                attempts=Job.attempts - 1,
-                attempt_token=None,
-                heartbeat_at=None,
-                stage=None,
-                progress=0.0,
-            )
+            job = change(session, job_id, _held(token), state=JobState.QUEUED, attempts=Job.attempts - 1, **_NO_ATTEMPT)
             if job is not None:
                 record(session, job, "state", {"state": JobState.QUEUED.value})
                 announce(session, job_id, utc_now())
@@ -157,24 +149,22 @@ class AttemptBook(Database):
 
     def requeue_stale(self, now: datetime, stale_after: timedelta) -> list[LostAttempt]:
         """Take back the jobs whose heartbeat is older than `stale_after`: queued again, or failed at the attempt cap."""
-        cutoff = now - stale_after
-        stale = select(Job).where(Job.state == JobState.RUNNING.value, Job.heartbeat_at < cutoff)
+        return self._take_back(Job.heartbeat_at < now - stale_after, self.attempt_limit)
+
+    def requeue_worker(self, worker: str) -> list[LostAttempt]:
+        """Take back at once what a worker ran, of which it is known that it has ended."""
+        return self._take_back(Job.worker == worker, timedelta(0))
+
+    def _take_back(self, condition: ColumnElement[bool], discard_after: timedelta) -> list[LostAttempt]:
         with self.read() as session:
-            suspects = [(job.id, job.attempt_token or "", job.worker) for job in session.scalars(stale)]
+            running = select(Job).where(Job.state == JobState.RUNNING.value, condition)
+            suspects = [(job.id, job.attempt_token or "", job.worker) for job in session.scalars(running)]
         lost = []
         for job_id, token, worker in suspects:
             with self.write() as session:
-                job = self._end(
-                    session,
-                    job_id,
-                    token,
-                    lambda job: job.heartbeat_at is not None and job.heartbeat_at < cutoff,
-                    _stopped_problem,
-                    True,
-                    timedelta(0),
-                )
+                job = self._end(session, job_id, and_(_held(token), condition), None, True, timedelta(0))
                 if job is not None:
-                    schedule_attempt_discard(session, job_id, token, self.attempt_limit)
+                    schedule_attempt_discard(session, job_id, token, discard_after)
                     lost.append(LostAttempt(job_id, token, worker, job.state == JobState.QUEUED.value))
         return lost
 
@@ -182,27 +172,17 @@ class AttemptBook(Database):
         self,
         session: Session,
         job_id: str,
-        token: str,
-        still: Callable[[Job], bool],
-        problem: Callable[[Job], dict[str, Any]],
+        condition: ColumnElement[bool],
+        problem: dict[str, Any] | None,
         retry: bool,
         retry_after: timedelta,
     ) -> Job | None:
-        """Queue the job of a running attempt again, or fail it; None where it no longer runs or `still` says no."""
-        job = session.scalar(select(Job).where(Job.id == job_id, _held(token)).with_for_update())
-        if job is None or not still(job):
+        """Queue a job again, or fail it (without a problem: for having stopped); None where `condition` does not hold."""
+        job = session.scalar(select(Job).where(Job.id == job_id, condition).with_for_update())
+        if job is None:
             return None
         if retry and job.attempts < job.max_attempts:
-            again = change(
-                session,
-                job_id,
-                _held(token),
-                state=JobState.QUEUED,
-                attempt_token=None,
-                heartbeat_at=None,
-                stage=None,
-                progress=0.0,
-            )
+            again = change(session, job_id, condition, state=JobState.QUEUED, **_NO_ATTEMPT)
             if again is not None:
                 record(session, again, "state", {"state": JobState.QUEUED.value, "attempt": again.attempts})
                 announce(session, job_id, utc_now() + retry_after)
@@ -210,9 +190,9 @@ class AttemptBook(Database):
         failed = change(
             session,
             job_id,
-            _held(token),
+            condition,
             state=JobState.FAILED,
-            problem=problem(job),
+            problem=problem or _stopped_problem(job),
             attempt_token=None,
             finished_at=utc_now(),
         )

@@ -57,7 +57,9 @@ def open_engine(database_url: str) -> Engine:
     begins and waits up to 15 s for it. Raises ValueError for a SQLite database in memory.
     """
     url = _resolve(database_url)
-    engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite", pool_recycle=1800)
+    server = url.get_backend_name() != "sqlite"
+    # Parameters are hidden because an error's text reaches a log, and they hold reports.
+    engine = create_engine(url, pool_pre_ping=server, pool_recycle=1800, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

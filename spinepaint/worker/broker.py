@@ -1,0 +1,68 @@
+"""The broker, which only wakes workers: how Celery is set up, and the two things that the reaper does with it."""
+
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import ChannelError
+
+from spinepaint.settings import Settings
+
+QUEUE = "spinepaint"
+TASK = "spinepaint.run_job"
+
+
+def make_celery(settings: Settings) -> Celery:
+    """A Celery application over the broker of `settings`.
+
+    It carries job ids and nothing else. Attempts are counted in the ledger, since the broker redelivers without end;
+    the visibility timeout lies above the longest that an attempt can take, else a long job is delivered twice.
+    """
+    celery = Celery("spinepaint", broker=settings.broker_url, set_as_current=False)
+    celery.conf.update(
+        # The default exchange needs no binding, so a broker that lost its memory routes as before.
+        task_queues={QUEUE: {"exchange": "", "routing_key": QUEUE}},
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 2 * settings.attempt_limit_s,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+        },
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
+    )
+    return celery
+
+
+class Broker:
+    """Send a job's id; ask how many wait. Errors of the broker are kombu's OperationalError or OSError."""
+
+    def __init__(self, celery: Celery) -> None:
+        """Connects on first use, and again after a broken connection."""
+        self._celery = celery
+
+    def send(self, job_id: str) -> None:
+        """Wake a worker for a job."""
+        self._celery.send_task(TASK, args=[job_id], exchange="", routing_key=QUEUE, ignore_result=True)
+
+    def backlog(self) -> int:
+        """Messages that no worker has taken yet."""
+        with self._celery.connection_for_read() as connection:
+            channel: Any = connection.default_channel
+            try:
+                return int(channel.queue_declare(queue=QUEUE, passive=True).message_count)
+            except ChannelError:
+                return 0

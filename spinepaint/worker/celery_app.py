@@ -1,0 +1,110 @@
+"""`spinepaint worker`: keeps one Celery worker process running, and reaps."""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import uuid
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+from spinepaint.settings import Settings
+from spinepaint.store import Ledger, migrate
+from spinepaint.worker.reaper import make_reaper
+from spinepaint.worker.runner import PipelineFunction
+from spinepaint.worker.scratch import own_scratch
+from spinepaint.worker.tasks import serve_tasks
+
+_log = logging.getLogger(__name__)
+RESTART_AFTER_S = (0.1, 1.0, 5.0, 15.0)
+STEADY_S = 60.0
+
+
+class TaskProcess:
+    """The Celery worker as a process of its own, started again when it ends unasked."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, run: PipelineFunction | None) -> None:
+        """Nothing runs before `tend`."""
+        self.worker = ""
+        self._settings, self._ledger, self._run = settings, ledger, run
+        self._process: SpawnProcess | None = None
+        self._scratch = settings.data_dir / "scratch"
+        self._failures, self._started, self._due = 0, 0.0, 0.0
+
+    def tend(self) -> None:
+        """Start the process where none runs; take back at once what an ended one was running."""
+        now = time.monotonic()
+        if self._process is not None and not self._process.is_alive():
+            self._process.join()
+            self._failures = self._failures + 1 if now - self._started < STEADY_S else 0
+            self._due = now + RESTART_AFTER_S[min(self._failures, len(RESTART_AFTER_S) - 1)]
+            _log.warning("the worker process ended with status %s; it is started again", self._process.exitcode)
+            self._process = None
+            self._take_back()
+        if self._process is None and now >= self._due:
+            self._start()
+
+    def kill(self) -> None:
+        """End a process that no longer answers."""
+        if self._process is not None:
+            self._process.kill()
+
+    def stop(self) -> None:
+        """Ask the process to give its job back and end; kill it after the grace time."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._process.join(self._settings.shutdown_grace_s)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._take_back()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _start(self) -> None:
+        # A name that no earlier process had: what that one ran is known to be over.
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._scratch = own_scratch(self._settings.data_dir / "scratch", os.getpid())
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=serve_tasks, args=(self._settings, self.worker, self._scratch, self._run), name="spinepaint-tasks"
+        )
+        self._process.start()
+        self._started = time.monotonic()
+
+    def _take_back(self) -> None:
+        try:
+            self._ledger.requeue_worker(self.worker)
+        except Exception as error:
+            _log.error("its job is left to the reaper (%s)", type(error).__name__)
+
+
+def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> None:
+    """Run jobs and reap, until SIGTERM or SIGINT; the database is migrated first.
+
+    This process holds no torch and no jobs: it keeps a second one running that does, and starts that again whenever it
+    dies. `run` is the pipeline, a function that can be imported by name; the real one where it is None.
+    """
+    stop_asked = False
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stop_asked
+        stop_asked = True
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ask_to_stop)
+        signal.signal(signal.SIGINT, ask_to_stop)
+    migrate(settings.database_url)
+    tasks = TaskProcess(settings, Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s), run)
+    reaper = make_reaper(settings)
+    try:
+        while not stop_asked:
+            tasks.tend()
+            if any(lost.worker == tasks.worker for lost in reaper.tick()):
+                tasks.kill()
+            time.sleep(settings.announce_every_s)
+    finally:
+        tasks.stop()

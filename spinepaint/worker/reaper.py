@@ -1,0 +1,111 @@
+"""Pays the ledger's debts: messages to the broker, jobs whose worker stopped, files that nobody owns."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event
+from typing import Protocol
+
+from kombu.exceptions import OperationalError
+
+from spinepaint.settings import Settings
+from spinepaint.store import ArtifactStore, Ledger, LostAttempt
+from spinepaint.store.database import utc_now
+from spinepaint.worker.broker import Broker, make_celery
+
+_log = logging.getLogger(__name__)
+BROKER_PAUSE_S = 1.0
+
+
+class JobQueue(Protocol):
+    """What the reaper needs of a broker."""
+
+    def send(self, job_id: str) -> None:
+        """Wake a worker for a job."""
+
+    def backlog(self) -> int:
+        """Messages that no worker has taken yet."""
+
+
+class Reaper:
+    """Any number may run over one ledger: what two of them do at once is done once, or twice without harm."""
+
+    def __init__(self, ledger: Ledger, artifacts: ArtifactStore, queue: JobQueue, settings: Settings) -> None:
+        """`settings` gives the intervals."""
+        self._ledger, self._artifacts, self._queue, self._settings = ledger, artifacts, queue, settings
+        self._reaped = self._broker_asked = float("-inf")
+
+    def tick(self) -> list[LostAttempt]:
+        """Do what is due now; the attempts that were taken back. A debt that cannot be paid is left for the next tick."""
+        now = time.monotonic()
+        if now >= self._broker_asked:
+            self._guard("announcing", self.announce)
+        if now - self._reaped < self._settings.reap_every_s:
+            return []
+        self._reaped = now
+        lost: list[LostAttempt] = []
+        self._guard("taking back", lambda: lost.extend(self.take_back()))
+        self._guard("announcing again", self.restore_messages)
+        self._guard("deleting", self.delete_discarded)
+        return lost
+
+    def announce(self) -> int:
+        """Send the outbox's messages; how many."""
+        pending = self._ledger.pending_announcements()
+        sent: list[int] = []
+        try:
+            for announcement in pending:
+                self._queue.send(announcement.job_id)
+                sent.append(announcement.id)
+        finally:
+            if sent:
+                self._ledger.mark_announced(sent)
+        return len(sent)
+
+    def take_back(self) -> list[LostAttempt]:
+        """Queue again, or fail, the jobs whose heartbeat stopped."""
+        lost = self._ledger.requeue_stale(utc_now(), timedelta(seconds=self._settings.stale_after_s))
+        for attempt in lost:
+            fate = "queued again" if attempt.requeued else "failed"
+            _log.warning("job %s: worker %s stopped; %s", attempt.job_id, attempt.worker, fate)
+        return lost
+
+    def restore_messages(self) -> int:
+        """Announce again what a broker without memory forgot: no more jobs than it has too few messages for."""
+        missing = self._ledger.queue_depth() - self._queue.backlog()
+        if missing <= 0:
+            return 0
+        again = timedelta(seconds=self._settings.reannounce_after_s)
+        return len(self._ledger.reannounce(utc_now(), again, missing))
+
+    def delete_discarded(self) -> int:
+        """Delete the files that are due for it; how many prefixes."""
+        due = self._ledger.due_discards(utc_now())
+        for prefix in due:
+            self._artifacts.delete_prefix(prefix)
+            self._ledger.mark_discarded(prefix)
+        return len(due)
+
+    def _guard(self, what: str, step: Callable[[], object]) -> None:
+        """One debt that cannot be paid must not keep the others from being paid."""
+        try:
+            step()
+        except (OperationalError, OSError) as error:
+            self._broker_asked = time.monotonic() + BROKER_PAUSE_S
+            _log.warning("%s: the broker or the store does not answer (%s)", what, type(error).__name__)
+        except Exception as error:
+            _log.error("%s failed (%s); tried again later", what, type(error).__name__)
+
+
+def make_reaper(settings: Settings) -> Reaper:
+    """A reaper over the URLs of `settings`."""
+    ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
+    return Reaper(ledger, ArtifactStore(settings.artifacts_url), Broker(make_celery(settings)), settings)
+
+
+def run_reaper(settings: Settings, stop: Event) -> None:
+    """Reap until `stop` is set."""
+    reaper = make_reaper(settings)
+    while not stop.wait(settings.announce_every_s):
+        reaper.tick()

@@ -1,0 +1,111 @@
+"""The Celery worker process: receives job ids and runs them, one at a time."""
+
+import functools
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from celery import Celery
+from celery.worker import state
+
+from spinepaint.settings import Settings
+from spinepaint.store import ArtifactStore, Claim, Ledger
+from spinepaint.worker.broker import QUEUE, TASK, make_celery
+from spinepaint.worker.problems import time_problem
+from spinepaint.worker.runner import PipelineFunction, Workplace, run_job
+
+_log = logging.getLogger(__name__)
+EXIT_HUNG = 70
+
+
+def register(celery: Celery, place: Workplace) -> None:
+    """Give the application its one task."""
+
+    def run(job_id: str) -> None:
+        try:
+            run_job(job_id, place)
+        except Exception as error:
+            # Celery would log the message, which may quote the input. The reaper takes the job back.
+            _log.error("job %s: left to the reaper (%s)", job_id, type(error).__name__)
+
+    celery.task(run, name=TASK)
+
+
+def asked_to_stop() -> bool:
+    """Whether Celery has been sent SIGTERM; its exit status 0 counts as asked."""
+    return state.should_stop is not None and state.should_stop is not False
+
+
+def make_workplace(settings: Settings, worker: str, scratch: Path, run: PipelineFunction | None) -> Workplace:
+    """A workplace over the URLs of `settings`; without `run`, the real pipeline (which imports torch)."""
+    if run is None:
+        from spinepaint.worker.pipeline import run_pipeline
+
+        run = functools.partial(run_pipeline, caps=settings.caps)
+    ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
+
+    def end_hung_process(claim: Claim) -> None:
+        # A thread inside native code cannot be interrupted; the process can be ended, and is started again.
+        ledger.fail(claim.job_id, claim.token, time_problem(claim, "run", settings.job_limit_s), retry=False)
+        os._exit(EXIT_HUNG)
+
+    return Workplace(
+        ledger=ledger,
+        artifacts=ArtifactStore(settings.artifacts_url),
+        run=run,
+        worker=worker,
+        scratch=scratch,
+        bundle=settings.bundle,
+        heartbeat_s=settings.heartbeat_s,
+        progress_s=settings.progress_s,
+        job_limit_s=settings.job_limit_s,
+        hang_grace_s=settings.stale_after_s,
+        retry_delay_s=settings.retry_delay_s,
+        deliver_within_s=settings.stale_after_s,
+        stopping=asked_to_stop,
+        on_hang=end_hung_process,
+    )
+
+
+def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFunction | None = None) -> None:
+    """Receive and run jobs in this process until SIGTERM; the running job is then given back to the queue.
+
+    The pool is Celery's `solo`: torch with its threads, or a GPU, is one process's, and a fork below it would gain
+    nothing but a process that dies in other ways. What kills or hangs this process is its supervisor's to mend.
+    """
+    if os.name == "posix":
+        os.setpgrp()  # a terminal's Ctrl-C is the supervisor's to hand on, once
+    _end_with_parent()
+    celery = make_celery(settings)
+    register(celery, make_workplace(settings, worker, scratch, run))
+    controller = celery.Worker(
+        pool="solo",
+        concurrency=1,
+        hostname=worker,
+        queues=[QUEUE],
+        loglevel="INFO",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    controller.start()
+    sys.exit(controller.exitcode or 0)
+
+
+def _end_with_parent() -> None:
+    """Shut down when the supervisor has gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
