@@ -1,0 +1,137 @@
+"""Orders disc candidates along the spine and names them all together.
+
+One level's evidence alone is often off by one; the sum over a chain whose order and gaps are known is not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SACRAL = "S1-S2"
+ABOVE = "above"
+GAP_MM = (16.0, 56.0)
+SKIP_MM = (44.0, 92.0)
+SKIP_COST = 0.5
+# Log-probability that a candidate under L5-S1 is a rudimentary S1-S2 disc rather than a mistake in naming.
+SACRAL_LOG_PROBABILITY = float(np.log(0.02))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Candidates that form one spine, caudal to cranial: their indices, and ranks that count levels from the lowest."""
+
+    order: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """A name for each disc of a chain, the margin over the next best shift (nats) and the probability of the choice."""
+
+    names: tuple[str, ...]
+    margin: float
+    probability: float
+
+
+def _gaps(vectors: NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Ways to step from one disc to the next above: (levels climbed, cost) for each that the distance allows."""
+    distance = float(np.linalg.norm(vectors))
+    tilt = abs(vectors[1]) / max(distance, 1e-6)
+    if tilt > 0.85:
+        return []
+    steps = []
+    if GAP_MM[0] <= distance <= GAP_MM[1]:
+        steps.append((1, 0.3 * (abs(distance - 36) / 20) ** 2))
+    if SKIP_MM[0] <= distance <= SKIP_MM[1]:
+        steps.append((2, SKIP_COST + 0.3 * (abs(distance - 70) / 20) ** 2))
+    return steps
+
+
+def _turn_cost(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """Cost of bending: free to 20 degrees between neighbouring gaps, forbidden from 75."""
+    cosine = float(before @ after / (np.linalg.norm(before) * np.linalg.norm(after) + 1e-9))
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    if angle > 75:
+        return float("inf")
+    return float(max(0.0, angle - 20) / 30)
+
+
+def spine_chain(points_mm: NDArray[np.float64], scores: NDArray[np.float64]) -> Chain:
+    """The best chain of candidates by dynamic programming over pairs of neighbours.
+
+    Parameters
+    ----------
+    points_mm: (N, 2) candidates as (row, column) in mm, rows head to foot.
+    scores: (N,) in [0, 1]. A chain gains its members' scores and pays for odd gaps and sharp bends.
+    """
+    count = len(points_mm)
+    if count == 0:
+        return Chain((), ())
+    rows = np.argsort(-points_mm[:, 0])  # caudal first
+    points, gains = np.asarray(points_mm)[rows], np.asarray(scores)[rows]
+    single = int(gains.argmax())
+    best_value, best_end = float(gains[single]), (single, -1)
+    table: dict[tuple[int, int], tuple[float, tuple[int, int] | None, int]] = {}
+    for upper in range(count):
+        for lower in range(upper):
+            vector = points[upper] - points[lower]
+            for climbed, cost in _gaps(vector):
+                value: float = gains[upper] + gains[lower] - cost
+                source: tuple[int, int] | None = None
+                for (middle, lowest), (earlier, _, _) in table.items():
+                    if middle == lower:
+                        total = earlier + gains[upper] - cost - _turn_cost(points[lower] - points[lowest], vector)
+                        if total > value:
+                            value, source = total, (middle, lowest)
+                if value > table.get((upper, lower), (-np.inf, None, 1))[0]:
+                    table[upper, lower] = (value, source, climbed)
+                if value > best_value:
+                    best_value, best_end = value, (upper, lower)
+    return _walk_back(table, best_end, rows)
+
+
+def _walk_back(
+    table: dict[tuple[int, int], tuple[float, tuple[int, int] | None, int]], end: tuple[int, int], rows: NDArray[np.intp]
+) -> Chain:
+    if end[1] < 0:
+        return Chain((int(rows[end[0]]),), (0,))
+    members, climbs = [end[0]], []
+    pair: tuple[int, int] | None = end
+    while pair is not None:
+        members.append(pair[1])
+        _, before, climbed = table[pair]
+        climbs.append(climbed)
+        pair = before
+    order = tuple(int(rows[member]) for member in reversed(members))
+    ranks = (0, *(int(rank) for rank in np.cumsum(climbs[::-1])))
+    return Chain(order, ranks)
+
+
+def name_levels(log_probabilities: NDArray[np.float64], ranks: tuple[int, ...], levels: tuple[str, ...]) -> Naming:
+    """Name a chain by the shift, from the sacrum up, that has the most summed level evidence.
+
+    Parameters
+    ----------
+    log_probabilities: (N, K), of each disc (caudal first) for each level (cranial first).
+    ranks: of each disc, levels above the lowest disc.
+    levels: K names; the first stands for itself and everything above, whose discs beyond it are named "above".
+
+    The lowest disc may be any level but the collective first, or S1-S2.
+    """
+    if not ranks:
+        return Naming((), 0.0, 0.0)
+    last = len(levels) - 1
+    totals = {}
+    for lowest in range(last + 1, 0, -1):  # ties go to the caudal end
+        positions = [lowest - rank for rank in ranks]
+        totals[lowest] = sum(
+            SACRAL_LOG_PROBABILITY if position > last else float(log_probabilities[i, max(position, 0)])
+            for i, position in enumerate(positions)
+        )
+    ordered = sorted(totals, key=totals.__getitem__, reverse=True)
+    best, margin = ordered[0], totals[ordered[0]] - totals[ordered[1]]
+    # Neighbouring discs share their context, so their evidence counts for about half of independent evidence.
+    weights = np.exp(0.5 * (np.array([totals[lowest] for lowest in ordered]) - totals[best]))
+    names = [SACRAL if best - rank > last else ABOVE if best - rank < 0 else levels[best - rank] for rank in ranks]
+    return Naming(tuple(names), float(margin), float(1 / weights.sum()))
