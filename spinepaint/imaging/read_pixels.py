@@ -15,6 +15,7 @@ from spinepaint.imaging.check_pixels import NATIVE, PLUGINS
 from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_values import PARSER_ERRORS
 
+_STREAM_OVERHEAD = 2**16  # bytes; headers and tables. It bounds what run lengths can unfold to (64 times a stream)
 _J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
 _JPEG_START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7}
 
@@ -57,6 +58,9 @@ def _check_streams(ds: Dataset, header: Header) -> None:
     streams = list(_streams(ds, header))
     if len(streams) != header.frames:
         raise BadInstanceError("truncated-pixels", f"it holds {len(streams)} compressed frames of {header.frames}")
+    native = (header.rows or 0) * (header.columns or 0) * ((header.bits_allocated or 16) // 8)
+    if max(map(len, streams)) > 2 * native + _STREAM_OVERHEAD:
+        raise BadInstanceError("unreadable-pixels", "its compressed pixels are larger than they would be uncompressed")
     if header.transfer_syntax == RLELossless:
         return  # its frames carry no size of their own
     for stream in streams:

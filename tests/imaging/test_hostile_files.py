@@ -65,6 +65,16 @@ def test_a_compressed_stream_of_a_forged_size_is_refused_before_it_is_decoded(tm
     assert "another size" in refusal.instances[0].reason
 
 
+def test_run_lengths_that_unfold_without_end_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    path = make_series(tmp_path, slices=5, rows=32, columns=32, transfer_syntax=RLELossless)[1]
+    ds = dcmread(path)
+    ds.PixelData = encapsulate([struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x81\0" * 2**17])
+    ds.save_as(path)
+    refusal = refused(tmp_path)
+    assert refusal.type == "unreadable-pixels"
+    assert "larger than they would be" in refusal.instances[0].reason
+
+
 def test_deflated_files_are_refused_before_they_are_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = make_series(tmp_path, slices=5, transfer_syntax=DeflatedExplicitVRLittleEndian)
     monkeypatch.setattr("pydicom.filereader.zlib.decompress", lambda *_: pytest.fail("it was inflated"))
