@@ -11,7 +11,6 @@ from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.mr_attributes import (
     CLASSIC,
     OF_A_REQUEST,
-    TYPE_2,
     TYPE_2_CLASSIC,
 )
 from spinepaint.imaging.provenance import Provenance, code_item
@@ -28,20 +27,11 @@ LOSSY_METHODS = {
 
 
 def kept(source: Dataset, keywords: Iterable[str]) -> Dataset:
-    """Copy of those attributes of `source`, without private attributes at any depth.
-
-    An attribute whose value cannot be read (an Integer String of "1.5", say) is left out: it could not be
-    written either.
-    """
+    """Copy of those attributes of `source` that it has, without private attributes at any depth."""
     copy = Dataset()
     for keyword in keywords:
-        if keyword not in source:
-            continue
-        try:
-            element = source[keyword]
-        except (ValueError, TypeError, OverflowError):
-            continue
-        copy.add(deepcopy(element))
+        if keyword in source:
+            copy.add(deepcopy(source[keyword]))
     copy.remove_private_tags()
     return copy
 

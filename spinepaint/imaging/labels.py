@@ -146,7 +146,7 @@ def _with_plane(image: Dataset) -> Dataset:
 
     Vendors may give them frame by frame; in a volume they are the same for all.
     """
-    groups = copy(image.SharedFunctionalGroupsSequence[0])
+    groups: Dataset = copy(image.SharedFunctionalGroupsSequence[0])
     for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
         if keyword not in groups:
             groups[keyword] = image.PerFrameFunctionalGroupsSequence[0][keyword]

@@ -1,6 +1,5 @@
 """A picture of one edit as a radiologist looks at it: before, after and the signed difference, at the landmark's slice."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,6 +165,6 @@ def _save(path: Path, sheet: Image.Image) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         sheet.save(partial, format="PNG", optimize=True)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """One way to put a data set on disk: explicit VR little endian, whole or not at all, the same bytes each time."""
 
-import os
 from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
@@ -35,6 +34,6 @@ def write_dataset(path: Path, dataset: Dataset, provenance: Provenance) -> None:
             implicit_vr=False,
             little_endian=True,
         )
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -8,9 +8,12 @@ from typing import Any
 import highdicom as hd
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
+from spinepaint.imaging.derived import write_series
 from spinepaint.imaging.mr_attributes import CLASSIC, ENHANCED, TYPE_2
-from tests.imaging.painted import PROVENANCE, Painted, dcentvfy, dciodvfy, paint
+from spinepaint.imaging.reading import read_series
+from tests.imaging.painted import PROVENANCE, Painted, dcentvfy, dciodvfy, edit_of, paint
 from tests.imaging.series_factory import make_series
 
 SMALL: dict[str, Any] = {"slices": 5, "rows": 40, "columns": 33}
@@ -179,3 +182,43 @@ def test_every_kept_attribute_is_one_of_its_iod() -> None:
     for iod, keywords in (("mr-image", CLASSIC), ("enhanced-mr-image", ENHANCED)):
         known = {a["keyword"] for module in iods[iod] for a in modules[module["key"]] if not a["path"]}
         assert keywords - known == set()
+
+
+@pytest.mark.parametrize(
+    ("syntax", "method"),
+    [(JPEGBaseline8Bit, "ISO_10918_1"), (JPEGExtended12Bit, "ISO_10918_1"), (JPEGLSNearLossless, "ISO_14495_1")],
+)
+def test_a_source_that_came_lossy_and_does_not_say_so_is_called_lossy(tmp_path: Path, syntax: UID, method: str) -> None:
+    make_series(tmp_path / "in", **SMALL)
+    volume = read_series(tmp_path / "in").volume
+    for ds in volume.datasets:
+        ds.file_meta.TransferSyntaxUID = syntax
+    edited, changed = edit_of(volume)
+    derived = write_series(tmp_path / "out", volume, edited, changed, PROVENANCE)
+    assert {(ds.LossyImageCompression, ds.LossyImageCompressionMethod) for ds in derived.datasets} == {("01", method)}
+
+
+def test_a_series_that_was_never_lossy_is_not_called_so(painted: Painted) -> None:
+    assert all("LossyImageCompression" not in ds for ds in painted.derived.datasets)
+
+
+def test_an_earlier_contributor_is_kept_before_ours(tmp_path: Path) -> None:
+    def deidentified(ds: Dataset, _: int) -> None:
+        item, purpose = Dataset(), Dataset()
+        purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109104", "DCM", "De-identifying Equipment"
+        item.Manufacturer, item.PurposeOfReferenceCodeSequence = "Other", [purpose]
+        ds.ContributingEquipmentSequence = [item]
+
+    make_series(tmp_path / "in", **SMALL, mutate=deidentified)
+    for ds in paint(tmp_path / "in", tmp_path / "out").derived.datasets:
+        assert [item.Manufacturer for item in ds.ContributingEquipmentSequence] == ["Other", "Spinepaint"]
+
+
+def test_words_of_any_bundle_fit_their_attributes(tmp_path: Path) -> None:
+    make_series(tmp_path / "in", **SMALL)
+    spec = {**PROVENANCE.spec, "method": "weighted\\\n" * 200}
+    result = paint(
+        tmp_path / "in", tmp_path / "out", bundle_name="Bündel\\x" * 300, version="1.2.3.dev4+g0123456789abcdef" * 4, spec=spec
+    )
+    assert [c for path in result.derived.paths for c in dciodvfy(path)] == []
+    assert dcentvfy(*(tmp_path / "in").iterdir(), *result.derived.paths) == []
