@@ -5,22 +5,17 @@ caudally along the canal, v backward across it, both in mm. The CSF column is tw
 v = back(u). A disc whose column is not found with certainty has no anatomy, rather than a doubtful one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates, median_filter
+from scipy.ndimage import gaussian_filter1d, map_coordinates, median_filter
 
+from spinepaint.training.canal_path import Array, best_curve
 from spinepaint.training.spider import DiscBox
 
-Array = NDArray[np.float64]
-
-U_MM: Array = np.arange(-24.0, 24.5, 0.5)
-_V_MM: Array = np.arange(-16.0, 28.0, 0.25)
-_BOX_WIDTH_MM = (36.0, 62.0)  # a lumbar disc and the margin left around it by whoever drew the boxes
-_NOMINAL_BOX_WIDTH_MM = 48.0
-_DISC_AP_MM = 36.0
+U_MM: Array = np.arange(-44.0, 44.5, 0.5)
+_V_MM: Array = np.arange(-24.0, 52.0, 0.25)
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class DiscAnatomy:
     margin: (row, column) of the posterior disc margin, in pixels.
     posterior: unit vector (row, column) across the canal, pointing backward.
     spacing_mm: size of a pixel.
-    front, back: (97,) v in mm of the CSF column's borders at `U_MM`.
+    front, back: (177,) v in mm of the CSF column's borders at `U_MM`; certain within 24 mm of the disc.
     disc_axis: unit vector (u, v) along the disc's own AP axis, pointing backward.
     disc_half_height_mm: half the disc's height at its posterior margin.
     csf, annulus, marrow: grey levels of the CSF, of the annulus and of the vertebral bodies.
@@ -75,19 +70,6 @@ class DiscAnatomy:
         return self.margin[0] + (u * c + v * r) / self.spacing_mm, self.margin[1] + (v * c - u * r) / self.spacing_mm
 
 
-def true_spacing(spacing: tuple[float, float], discs: Sequence[DiscBox]) -> tuple[float, float]:
-    """Pixel spacing in mm, corrected where discs of that size do not exist.
-
-    A few exported matrices were interpolated after the header was written: their discs would be 27 or 96 mm
-    deep. There the boxes' median width is taken to be that of the other slices.
-    """
-    median = float(np.median([d.size[1] * spacing[1] for d in discs]))
-    if _BOX_WIDTH_MM[0] <= median <= _BOX_WIDTH_MM[1]:
-        return spacing
-    factor = _NOMINAL_BOX_WIDTH_MM / median
-    return spacing[0] * factor, spacing[1] * factor
-
-
 def noise_level(image: NDArray[np.float32]) -> float:
     """Standard deviation of the noise, robustly, from the residue of a 3x3 Laplacian-like mask (Immerkaer 1996)."""
     d = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
@@ -96,39 +78,8 @@ def noise_level(image: NDArray[np.float32]) -> float:
     return float(np.median(np.abs(residue[inside])) / 0.6745 / 6.0) if inside.any() else 0.0
 
 
-def csf_path(image: NDArray[np.float32], spacing_mm: float, discs: Sequence[DiscBox]) -> tuple[Array, Array]:
-    """Centre line of the CSF column of a slice with square pixels: (rows, columns) in pixels, one a mm.
-
-    The brightest smooth path, by dynamic programming, in a corridor behind the boxes' posterior edges.
-    """
-    ordered = sorted(discs, key=lambda d: d.centre[0])
-    disc_rows = np.array([d.centre[0] for d in ordered])
-    edges = np.array([d.centre[1] + d.size[1] / 2 for d in ordered])
-    rows = np.arange(max(disc_rows[0] - 30 / spacing_mm, 0), min(disc_rows[-1] + 30 / spacing_mm, image.shape[0] - 1), 1 / spacing_mm)
-    edge = np.interp(rows, disc_rows, edges)
-    below = rows > disc_rows[-1]
-    edge[below] += 0.45 * (rows[below] - disc_rows[-1])  # the sacral canal runs backward
-    offsets = np.arange(-6.0, 22.5, 0.5)
-    smooth = gaussian_filter(image, (1.5 / spacing_mm, 2.2 / spacing_mm))
-    values = map_coordinates(smooth, [np.repeat(rows[:, None], offsets.size, 1), edge[:, None] + offsets / spacing_mm], order=1, mode="nearest")
-    values = values / np.percentile(values, 95) - 0.0006 * (offsets - 7.0) ** 2
-    columns_mm = edge[:, None] * spacing_mm + offsets
-    columns = _best_curve(values, columns_mm, 0.25) / spacing_mm
-    return rows, gaussian_filter1d(columns, 3.0)
-
-
-def _best_curve(score: Array, at: Array, stiffness: float) -> Array:
-    """The curve through `at` (row, candidate) with the greatest sum of `score` less `stiffness` x step², by dynamic programming."""
-    best, came_from = score[0], np.zeros(score.shape, dtype=np.intp)
-    for i in range(1, score.shape[0]):
-        total = best[None, :] - stiffness * (at[i][:, None] - at[i - 1][None, :]) ** 2
-        came_from[i] = total.argmax(1)
-        best = total[np.arange(score.shape[1]), came_from[i]] + score[i]
-    j, curve = int(best.argmax()), np.empty(score.shape[0])
-    for i in range(score.shape[0] - 1, -1, -1):
-        curve[i] = at[i, j]
-        j = int(came_from[i, j])
-    return curve
+def _between(x: Array, low: float, high: float) -> NDArray[np.bool_]:
+    return (x > low) & (x < high)
 
 
 def _crossing(profile: Array, start: int, step: int, threshold: float, run: int = 3) -> float | None:
@@ -174,6 +125,7 @@ def _borders(frame: Array, centre: Array) -> tuple[Array, Array, Array]:
     middle = np.clip(np.searchsorted(_V_MM, centre), 24, _V_MM.size - 25)
     ridge = np.array([np.percentile(row[m - 12 : m + 13], 90) for row, m in zip(frame, middle, strict=True)])
     level = gaussian_filter1d(np.asarray(median_filter(ridge, 25, mode="nearest"), dtype=np.float64), 4.0, mode="nearest")
+    level = np.maximum(level, 1.0)  # beyond the image's edge
     front, back = centre, centre
     for side, reach in ((-1, np.arange(0.0, 13.0, 0.25)), (1, np.arange(1.0, 19.0, 0.25))):
         v = centre[:, None] + side * reach
@@ -182,10 +134,11 @@ def _borders(frame: Array, centre: Array) -> tuple[Array, Array, Array]:
         gap = np.maximum((0.42 if side < 0 else 0.27) - np.minimum.accumulate(np.minimum(inside, 2.0), axis=1), 0.0)
         fall = np.minimum(np.log((inside + 0.05) / (outside + 0.05)), 1.2)
         if side < 0:
-            front = _best_curve(inside - outside + 0.4 * np.minimum(inside, 1.0) - 4.0 * gap - 0.012 * reach, v, 1.2)
+            score = inside - outside + 0.4 * np.minimum(inside, 1.0) - 4.0 * gap - 0.012 * reach
+            front = centre + best_curve(score, v - centre[:, None], 1.2)
         else:  # behind grey roots, which lie backward in a supine patient; a sac is some 13 mm deep
             depth = v - front[:, None]  # stiff, so that it does not follow the fat behind the sac
-            back = front + _best_curve(fall - 5.0 * gap - 0.008 * (depth - 13.0) ** 2, depth, 4.0)
+            back = front + best_curve(fall - 5.0 * gap - 0.008 * (depth - 13.0) ** 2, depth, 4.0)
     return gaussian_filter1d(front, 1.5, mode="nearest"), gaussian_filter1d(back, 1.5, mode="nearest"), level
 
 
@@ -199,7 +152,7 @@ def _disc_margin(frame: Array, front: float, level: float) -> tuple[float, float
     """(v of the posterior disc margin, grey level of the annulus) from the profile at disc height."""
     profile = frame[np.abs(U_MM) <= 1.5].mean(0)
     body = np.convolve(profile, np.ones(10) / 10, mode="full")[: profile.size]  # mean of the 2.5 mm in front of each v
-    here = (_V_MM > front - 9.0) & (_V_MM < front + 1.0)
+    here = _between(_V_MM, front - 9.0, front + 1.0)
     annulus = float(body[here].min())
     dark = np.flatnonzero(here & (body < annulus + 0.3 * (level - annulus)))
     return min(float(_V_MM[dark[-1]]) + 0.25, front), annulus
@@ -216,18 +169,42 @@ def find_anatomy(image: NDArray[np.float32], spacing_mm: float, disc: DiscBox, p
     origin, tangent = foot
     posterior = (float(-tangent[1]), float(tangent[0]))
     blank = np.zeros(U_MM.size)
-    found = DiscAnatomy((float(origin[0]), float(origin[1])), posterior, spacing_mm, blank, blank, (0.0, 1.0), 5.0, 0, 0, 0, noise_level(image))
+    start = (float(origin[0]), float(origin[1]))
+    found = DiscAnatomy(start, posterior, spacing_mm, blank, blank, (0.0, 1.0), 5.0, 0.0, 0.0, 0.0, noise_level(image))
     for _ in range(2):  # the second time from the disc's own margin
         frame = _sample(image, *found.to_pixels(*np.meshgrid(U_MM, _V_MM, indexing="ij")))
         u, v = found.to_frame(*path)
         order = np.argsort(u)
         front, back, level = _borders(frame, np.interp(U_MM, u[order], v[order]))
-        margin, annulus = _disc_margin(frame, float(np.interp(0.0, U_MM, front)), float(level[U_MM.size // 2]))
+        csf = float(level[U_MM.size // 2])
+        if not _has_edges(frame, front, back, csf):
+            return None
+        margin, annulus = _disc_margin(frame, float(np.interp(0.0, U_MM, front)), csf)
         row, column = found.to_pixels(np.zeros(1), np.array([margin]))
-        bodies = frame[(np.abs(U_MM) > 9) & (np.abs(U_MM) < 20)][:, (_V_MM > margin - 12) & (_V_MM < margin - 3)]
-        found = DiscAnatomy((float(row[0]), float(column[0])), posterior, spacing_mm, front - margin, back - margin, _disc_axis(image, found, margin),
-                            _half_height(frame, margin), float(level[U_MM.size // 2]), annulus, float(np.median(bodies)), found.noise)
+        bodies = frame[_between(np.abs(U_MM), 9, 20)][:, _between(_V_MM, margin - 12, margin - 3)]
+        found = DiscAnatomy(
+            margin=(float(row[0]), float(column[0])),
+            posterior=posterior,
+            spacing_mm=spacing_mm,
+            front=front - margin,
+            back=back - margin,
+            disc_axis=_disc_axis(image, found, margin),
+            disc_half_height_mm=_half_height(frame, margin),
+            csf=csf,
+            annulus=annulus,
+            marrow=float(np.median(bodies)),
+            noise=found.noise,
+        )
     return found if is_certain(found) else None
+
+
+def _has_edges(frame: Array, front: Array, back: Array, csf: float) -> bool:
+    """Whether the sac's borders near the disc are edges: bright within, darker without, nearly everywhere."""
+    near = np.abs(U_MM) <= 12
+    rise = (_outward(frame, front[:, None], 1.2) - _outward(frame, front[:, None], -0.8))[near, 0] / csf
+    behind = np.minimum(_outward(frame, back[:, None], 0.8), _outward(frame, back[:, None], 1.5))
+    fall = (_outward(frame, back[:, None], -1.0) - behind)[near, 0] / csf
+    return bool(np.percentile(rise, 15) > 0.2 and np.percentile(fall, 30) > 0.08)
 
 
 def _disc_axis(image: NDArray[np.float32], found: DiscAnatomy, margin: float) -> tuple[float, float]:
@@ -239,7 +216,7 @@ def _disc_axis(image: NDArray[np.float32], found: DiscAnatomy, margin: float) ->
         u = -depth[:, None] * s + across[None, :] * c
         v = margin - depth[:, None] * c - across[None, :] * s
         grey = _sample(image, *found.to_pixels(u, v))
-        contrast = float((grey[:, 11:].mean(1) - np.percentile(grey[:, :11], 25, axis=1)).mean()) - 0.2 * float(abs(angle)) * found.noise
+        contrast = float((grey[:, 11:].mean(1) - np.percentile(grey[:, :11], 25, axis=1)).mean())
         if contrast > best:
             best, axis = contrast, (float(s), float(c))
     return axis
@@ -247,10 +224,10 @@ def _disc_axis(image: NDArray[np.float32], found: DiscAnatomy, margin: float) ->
 
 def _half_height(frame: Array, margin: float) -> float:
     """Half the disc's height in mm just in front of its posterior margin, by half-maximum against the bodies."""
-    profile = gaussian_filter1d(frame[:, (_V_MM > margin - 9) & (_V_MM < margin - 3)].mean(1), 1.0)
+    profile = gaussian_filter1d(frame[:, _between(_V_MM, margin - 9, margin - 3)].mean(1), 1.0)
     middle = U_MM.size // 2
     dark = float(profile[np.abs(U_MM) < 4].min())
-    bright = float(np.median(profile[(np.abs(U_MM) > 9) & (np.abs(U_MM) < 20)]))
+    bright = float(np.median(profile[_between(np.abs(U_MM), 9, 20)]))
     up, down = (_crossing(-profile, middle, step, -0.5 * (dark + bright)) for step in (-1, 1))
     if up is None or down is None:
         return 5.0
@@ -259,14 +236,14 @@ def _half_height(frame: Array, margin: float) -> float:
 
 def is_certain(a: DiscAnatomy) -> bool:
     """Whether the borders and levels are those of a canal in the mid-sagittal plane."""
-    width = a.back - a.front
-    near = np.abs(U_MM) <= 12
+    sure, near = np.abs(U_MM) <= 24, np.abs(U_MM) <= 12
+    width = (a.back - a.front)[sure]
     return bool(
         width.min() > 3.0
-        and width[near].min() > 6.0
+        and (a.back - a.front)[near].min() > 6.0
         and width.max() < 24.0
-        and np.abs(np.diff(a.front)).max() < 0.8
-        and np.abs(np.diff(a.back)).max() < 0.9
+        and np.abs(np.diff(a.front[sure])).max() < 0.8
+        and np.abs(np.diff(a.back[sure])).max() < 0.9
         and 0.0 <= float(np.interp(0.0, U_MM, a.front)) < 7.0
         and a.csf > 1.5 * a.annulus
         and a.csf > 1.15 * a.marrow

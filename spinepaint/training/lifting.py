@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from spinepaint.imaging.vocabulary import Pathology, Severity
-from spinepaint.training.anatomy2d import Array, DiscAnatomy
+from spinepaint.training.anatomy2d import DiscAnatomy
+from spinepaint.training.canal_path import Array
+from spinepaint.training.scene import Image, Scene, smooth_step
 from spinepaint.training.simulation import (
     Herniation,
-    Image,
-    Scene,
     Stenosis,
     apply_herniation,
     apply_stenosis,
     draw_herniation,
     draw_stenosis,
-    smooth_step,
 )
 
 Lesion = Herniation | Stenosis
@@ -59,13 +58,19 @@ def _paramedian(scene: Scene, openness: float) -> tuple[Image, DiscAnatomy]:
     patch = scene.squeezed(front, back)
     marrow = scene.sample(scene.u, np.minimum(scene.front, 0.0) - 2.5 - 0.7 * np.maximum(scene.v - scene.front, -2.0))
     fat = (0.45 * a.csf + 0.55 * a.marrow) * (1.0 + 0.1 * scene.texture(11, 1.5)) + scene.grain(12)
-    foramen = smooth_step(9.0 - np.abs(scene.u + 3.0), 5.0)
+    foramen = smooth_step(9.0 - np.abs(_from_level(scene.u + 3.0)), 5.0)
     beside = marrow + foramen * (fat - marrow)
     ahead = smooth_step(scene.v - scene.front + 0.2, 1.2) * smooth_step(scene.along(front) - 0.5 - scene.v, 1.0)
     behind = smooth_step(scene.v - scene.along(back) - 0.5, 1.0) * smooth_step(scene.back + 0.2 - scene.v, 1.2)
     opened = 1.0 - openness
-    mask = np.clip(ahead + behind, 0.0, 1.0) * float(smooth_step(np.array(opened - 0.12), 0.2))
+    shut = max(1.0 - openness / 0.3, 0.0) * smooth_step(scene.v - scene.front, 1.2) * smooth_step(scene.back - scene.v, 1.2)
+    mask = np.clip(ahead + behind + shut, 0.0, 1.0) * float(smooth_step(np.array(opened - 0.12), 0.2))
     return scene.finished(patch + mask * (beside - patch)), replace(a, front=front, back=back)
+
+
+def _from_level(u: Array, level_mm: float = 33.0) -> Array:
+    """Distance along the canal from the nearest level, taken to be `level_mm` apart."""
+    return np.asarray((u + 0.5 * level_mm) % level_mm - 0.5 * level_mm)
 
 
 def _with_lesion(scene: Scene, lesion: Lesion, gain: float) -> Image:
@@ -91,16 +96,16 @@ def _drift(shape: tuple[int, int], z_mm: Array, spacing_mm: float, rng: np.rando
 
 
 def _warped(stack: NDArray[np.float32], drift: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`stack` (slice, row, column) displaced by `drift`, cubic."""
-    n, rows, columns = stack.shape
-    theta = torch.eye(2, 3).repeat(n, 1, 1)
-    identity = torch.nn.functional.affine_grid(theta, [n, 1, rows, columns], align_corners=True)
-    scale = torch.tensor([2.0 / (columns - 1), 2.0 / (rows - 1)])
-    grid = identity + torch.from_numpy(drift[..., ::-1].copy()) * scale
+    """`stack` (slice, channel, row, column) displaced by `drift`, cubic."""
+    rows, columns = stack.shape[2:]
+    grid = torch.from_numpy(drift[..., ::-1].copy())
+    grid[..., 0] += torch.arange(columns)
+    grid[..., 1] += torch.arange(rows)[:, None]
+    grid = grid * torch.tensor([2.0 / (columns - 1), 2.0 / (rows - 1)]) - 1.0
     moved = torch.nn.functional.grid_sample(
-        torch.from_numpy(stack)[:, None], grid, mode="bicubic", padding_mode="border", align_corners=True
+        torch.from_numpy(stack), grid, mode="bicubic", padding_mode="border", align_corners=True
     )
-    return np.asarray(moved[:, 0].numpy())
+    return np.asarray(moved.numpy())
 
 
 def _noise(shape: tuple[int, int, int], sigma: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -113,7 +118,7 @@ def _slices(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(before, after), each (slice, row, column), undrifted and without noise of their own."""
     half_sac, half_lesion = float(rng.uniform(10.0, 13.0)), float(rng.uniform(5.0, 8.0))
-    middle = Scene(image, anatomy)
+    middle = Scene(image, anatomy, reach_mm=60.0)
     sides: dict[float, tuple[Image, DiscAnatomy]] = {}
     before, after = [], []
     for z in z_mm:
@@ -160,12 +165,13 @@ def lift(
     before, after = _slices(image, anatomy, lesion, z_mm, z0, rng)
     drift = _drift(image.shape, z_mm, anatomy.spacing_mm, rng)
     noise = _noise(before.shape, 0.6 * anatomy.noise, rng)
-    stacks = [_pooled(np.maximum(_warped(s, drift) + noise, 0.0), grid) for s in (after, before)]
+    moved_both = np.maximum(_warped(np.stack([after, before], 1), drift) + noise[:, None], 0.0)
+    stacks = [_pooled(moved_both[:, i], grid) for i in (0, 1)]
     k = (z0 - z_mm[0]) / (z_mm[1] - z_mm[0])
-    moved = drift[int(round(k)), int(round(landmark[0])), int(round(landmark[1]))]
+    moved = drift[round(k), round(landmark[0]), round(landmark[1])]
     factors = image.shape[0] / grid[0], image.shape[1] / grid[1]
     index = tuple((landmark[i] - float(moved[i]) + 0.5) / factors[i] - 0.5 for i in (0, 1))
-    weight = smooth_step(9.5 - np.abs(z_mm), 5.0).astype(np.float32)
+    weight = smooth_step(8.5 - np.abs(z_mm), 5.0).astype(np.float32)
     return LiftedCrop(stacks[0], (index[0], index[1], float(k)), stacks[1], weight)
 
 

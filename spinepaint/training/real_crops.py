@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 
 from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology, Severity
-from spinepaint.training.anatomy2d import U_MM, DiscAnatomy, csf_path, find_anatomy, true_spacing
+from spinepaint.training.anatomy2d import U_MM, DiscAnatomy, find_anatomy
+from spinepaint.training.canal_path import csf_path, true_spacing
 from spinepaint.training.lifting import lift
-from spinepaint.training.simulation import Image
+from spinepaint.training.scene import Image
 from spinepaint.training.spider import DiscBox, SpiderSlice, is_held_out, read_slices
 
 UPSIDE_DOWN = frozenset({"52_t2_SPACE", "57_t2"})  # exported feet up, unlike their boxes
@@ -141,7 +142,7 @@ class RealCrops:
         donor = fitting[int(rng.integers(len(fitting)))]
         image, anatomy = self._crop(donor, rng)
         base = anatomy.to_pixels(np.array(0.0), np.array(-protrusion_mm(anatomy)))
-        lifted = lift(image, replace(anatomy, margin=anatomy.margin), None, None, rng, self.grid, self.extent_mm)
+        lifted = lift(image, anatomy, None, None, rng, self.grid, self.extent_mm)
         if lifted is None:
             return None
         moved = [(float(base[i]) - anatomy.margin[i]) * self.grid[i] / image.shape[i] for i in (0, 1)]

@@ -5,19 +5,15 @@ roots and noise stay the slice's own. The room that opens is filled with tissue 
 itself (herniation, bulge) or of the ligament's grey (behind the sac).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates, spline_filter
+from scipy.ndimage import gaussian_filter1d
 
 from spinepaint.imaging.vocabulary import Severity
-from spinepaint.training.anatomy2d import U_MM, Array, DiscAnatomy
-
-Image = NDArray[np.float32]
-
-_EDGE_MM = 0.9  # of a border that is moved as it is, unsqueezed
-_REACH_MM = 24.0
+from spinepaint.training.anatomy2d import U_MM, DiscAnatomy
+from spinepaint.training.canal_path import Array
+from spinepaint.training.scene import EDGE_MM, Image, Scene, smooth_step
 
 
 @dataclass(frozen=True)
@@ -59,80 +55,6 @@ class Measures:
     canal_after_mm: float
 
 
-class Scene:
-    """A slice with square pixels and one disc's anatomy, prepared for many deformations.
-
-    `window` is the part of the slice within reach of the disc; outside it nothing ever changes.
-    """
-
-    def __init__(self, image: Image, anatomy: DiscAnatomy) -> None:
-        self.image, self.anatomy = image, anatomy
-        row, column = anatomy.margin
-        reach = _REACH_MM / anatomy.spacing_mm
-        top, left = max(int(row - reach), 0), max(int(column - 1.6 * reach), 0)
-        self.window = np.s_[top : int(row + reach) + 1, left : int(column + reach) + 1]
-        self.coefficients = spline_filter(image, order=3, output=np.float32)
-        self.patch = image[self.window]
-        rows, columns = np.meshgrid(
-            np.arange(top, top + self.patch.shape[0], dtype=np.float64),
-            np.arange(left, left + self.patch.shape[1], dtype=np.float64),
-            indexing="ij",
-        )
-        self.u, self.v = anatomy.to_frame(rows, columns)
-        distance = np.hypot(self.u, self.v)
-        self.within = smooth_step(_REACH_MM - 2.0 - distance, 2.0)
-        self.front, self.back = self.along(anatomy.front), self.along(anatomy.back)
-
-    def along(self, curve: Array) -> Array:
-        """A curve over `U_MM` at every pixel of the window."""
-        return np.interp(self.u, U_MM, curve)
-
-    def sample(self, u: Array, v: Array) -> Array:
-        """Grey values of the slice at (u, v) in mm, cubic."""
-        where = self.anatomy.to_pixels(u, v)
-        return np.asarray(map_coordinates(self.coefficients, where, order=3, prefilter=False, mode="nearest"))
-
-    def squeezed(self, front: Array, back: Array) -> Array:
-        """The window with the sac's borders moved to `front` and `back` (over `U_MM`) and what lies between squeezed."""
-        new_front, new_back = self.along(front), self.along(back)
-        width, was = np.maximum(new_back - new_front, 0.6), self.back - self.front
-        edge = np.minimum(_EDGE_MM, 0.25 * width)
-        inside = self.v - new_front
-        squeeze = (was - 2 * edge) / (width - 2 * edge)
-        # More of the squeeze falls on the fluid in front than on the roots behind.
-        share = np.clip((inside - edge) / (width - 2 * edge), 0.0, 1.0)
-        power = 1.0 - 0.25 * np.clip((new_front - self.front) / np.maximum(was, 1.0), 0.0, 1.0)
-        middle = self.front + edge + (was - 2 * edge) * share**power
-        source = np.where(inside < edge, self.v - new_front + self.front, middle)
-        source = np.where(inside > width - edge, self.v - new_back + self.back, source)
-        # Squeezing takes detail beyond the grid: average over the pixel's footprint, as a scanner does.
-        footprint = np.where((inside > edge) & (inside < width - edge), np.maximum(squeeze - 1.0, 0.0), 0.0)
-        offset = footprint * self.anatomy.spacing_mm / 3.0
-        return np.asarray(sum(self.sample(self.u, source + k * offset) for k in (-1, 0, 1)) / 3.0)
-
-    def texture(self, seed: int, size_mm: float) -> Array:
-        """A smooth random field of unit variance over the window, of grain `size_mm`."""
-        field = np.random.default_rng(seed).standard_normal(self.patch.shape)
-        field = gaussian_filter(field, size_mm / self.anatomy.spacing_mm, mode="wrap")
-        return np.asarray(field / (field.std() + 1e-9))
-
-    def grain(self, seed: int) -> Array:
-        """Noise of the slice's own level and correlation."""
-        return self.anatomy.noise * self.texture(seed, 0.45 * self.anatomy.spacing_mm)
-
-    def finished(self, patch: Array) -> Image:
-        """The whole slice with `patch` in its window."""
-        image = self.image.copy()
-        image[self.window] = self.patch + self.within * (patch - self.patch)
-        return image
-
-
-def smooth_step(x: Array, width: float) -> Array:
-    """0 below -width/2, 1 above width/2, smooth between."""
-    t = np.clip(x / width + 0.5, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
 def draw_herniation(anatomy: DiscAnatomy, severity: Severity, rng: np.random.Generator) -> Herniation | None:
     """A herniation of that severity for this canal, or None where the canal has no room for one."""
     canal = float(np.interp(0.0, U_MM, anatomy.back))
@@ -140,10 +62,11 @@ def draw_herniation(anatomy: DiscAnatomy, severity: Severity, rng: np.random.Gen
     if high < low:
         return None
     depth = float(rng.uniform(low, high))
-    height = float(np.clip(rng.uniform(6.0, 9.0) + 0.45 * (depth - 3.0), 6.0, 12.0))
+    height = float(np.clip(rng.uniform(6.5, 9.5) + 0.6 * (depth - 3.0), 6.5, 12.0))
     migration = float(rng.uniform(-1.0, 1.0)) * anatomy.disc_half_height_mm * (1.0 if rng.random() < 0.35 else 0.35)
     darkening = float(rng.uniform(0.25, 0.65)) if rng.random() < 0.75 else 0.0
-    return Herniation(depth, height, migration, float(rng.uniform(1.9, 2.6)), float(rng.uniform(0.1, 0.8)), darkening, int(rng.integers(2**31)))
+    squareness, grey = float(rng.uniform(1.9, 2.6)), float(rng.uniform(0.2, 1.0))
+    return Herniation(depth, height, migration, squareness, grey, darkening, int(rng.integers(2**31)))
 
 
 def draw_stenosis(anatomy: DiscAnatomy, severity: Severity, rng: np.random.Generator) -> Stenosis:
@@ -178,10 +101,14 @@ def _disc_material(scene: Scene, front: Array, centre_mm: float, height_mm: floa
     """Grey values of disc tissue behind the margin: the disc's own posterior part, mirrored, greyed to its annulus."""
     a = scene.anatomy
     u = (scene.u - centre_mm) * np.minimum(1.6 * a.disc_half_height_mm / height_mm, 1.0)
-    own = scene.sample(u, -1.2 - 0.55 * np.maximum(scene.v, -1.0))
+    own = scene.sample(u, -2.0 - 0.9 * np.maximum(scene.v, -1.0))
     ceiling = a.annulus + 0.55 * max(a.marrow - a.annulus, 0.0)
     own = np.minimum(own, ceiling)
-    tissue = a.annulus * (1.0 + 0.08 * scene.texture(seed, 1.6)) + (0.25 + 0.75 * grey) * (own - a.annulus)
+    behind = (np.abs(scene.u) < 0.6 * a.disc_half_height_mm) & (scene.v > -14.0) & (scene.v < -3.0)
+    disc = min(float(np.median(scene.patch[behind])) if behind.any() else a.annulus, ceiling)
+    level = a.annulus + grey * max(disc - a.annulus, 0.0)
+    tissue = level * (1.0 + 0.1 * scene.texture(seed, 1.6)) + 0.5 * (own - disc) * np.exp(-np.maximum(scene.v, 0.0) / 4.0)
+    tissue = np.maximum(tissue, 0.6 * a.annulus)
     rim = np.exp(-(((scene.along(front) - scene.v - 1.0) / 0.8) ** 2))
     return np.asarray(tissue * (1.0 - 0.25 * rim) + 0.7 * scene.grain(seed + 1))
 
@@ -202,10 +129,10 @@ def _filled_back(scene: Scene, patch: Array, back: Array, seed: int) -> Array:
     a = scene.anatomy
     new_back = scene.along(back)
     room, behind = scene.back - new_back, scene.v - new_back
-    source = scene.back + _EDGE_MM + (behind - _EDGE_MM) * (7.0 - _EDGE_MM) / np.maximum(7.0 + room - _EDGE_MM, 1.0)
+    source = scene.back + EDGE_MM + (behind - EDGE_MM) * (7.0 - EDGE_MM) / np.maximum(7.0 + room - EDGE_MM, 1.0)
     stretched = scene.sample(scene.u, source)
     pushed = smooth_step(room - 0.5, 1.0)
-    patch = patch + pushed * smooth_step(behind - _EDGE_MM, 0.8) * smooth_step(7.0 + room - behind, 0.5) * (stretched - patch)
+    patch = patch + pushed * smooth_step(behind - EDGE_MM, 0.8) * smooth_step(7.0 + room - behind, 0.5) * (stretched - patch)
     ligament = a.annulus + 0.12 * (a.marrow - a.annulus) * (1.0 + scene.texture(seed + 3, 1.1)) + 0.8 * scene.grain(seed + 4)
     thick = 0.75 * room * (1.0 + 0.15 * scene.texture(seed + 5, 3.0))
     mask = pushed * smooth_step(behind - 0.5, 0.9) * smooth_step(thick + 0.8 - behind, 2.2)
@@ -219,7 +146,8 @@ def herniation_front(anatomy: DiscAnatomy, herniation: Herniation, gain: float =
     tent = 0.2 * gain * herniation.depth_mm * np.exp(-((s / 1.7) ** 2))  # the dura is lifted off the wall around the bump
     bump = gaussian_filter1d(np.maximum(bump, tent), 1.2)
     bump *= gain * herniation.depth_mm / max(float(bump.max()), 1e-6)
-    wall = gaussian_filter1d(np.minimum(anatomy.front, 0.0), 2.0, mode="nearest")  # the bodies' concavity, where it lies in front of v = 0
+    # Bodies are concave: where their wall lies in front of v = 0, the bump rises from there.
+    wall = gaussian_filter1d(np.minimum(anatomy.front, 0.0), 2.0, mode="nearest")
     return np.maximum(anatomy.front, _smooth_max(anatomy.front - 0.6, wall + bump, 0.2))
 
 
@@ -235,8 +163,8 @@ def apply_herniation(scene: Scene, herniation: Herniation, gain: float = 1.0) ->
 def stenosis_borders(anatomy: DiscAnatomy, stenosis: Stenosis, gain: float = 1.0) -> tuple[Array, Array]:
     """v in mm of the sac's front and back over `U_MM` with the stenosis at `gain` of its depth."""
     u = U_MM - stenosis.centre_mm
-    window = np.exp(-np.log(2.0) * np.abs(u / (anatomy.disc_half_height_mm + 1.0)) ** 2.4)
-    behind = np.exp(-np.log(2.0) * np.abs((u + 1.0) / (0.5 * stenosis.length_mm)) ** 2.6)
+    window = np.exp(-np.log(2.0) * np.abs(u / (anatomy.disc_half_height_mm + 1.8)) ** 3.0)
+    behind = np.exp(-np.log(2.0) * np.abs((u + 1.0) / (0.5 * stenosis.length_mm)) ** 3.0)
     lost = gain * (1.0 - stenosis.ratio) * anatomy.canal_mm
     front = anatomy.front + stenosis.front_share * lost * window
     back = anatomy.back - (1.0 - stenosis.front_share) * lost * behind
@@ -254,10 +182,18 @@ def apply_stenosis(scene: Scene, stenosis: Stenosis, gain: float = 1.0) -> Image
     sac = smooth_step(scene.v - scene.along(front), 1.2) * smooth_step(scene.along(back) - scene.v, 1.2)
     roots = 1.0 + 0.35 * scene.texture(stenosis.seed + 2, 0.7)
     patch = patch * (1.0 - gain * stenosis.greying * window * sac * np.clip(roots, 0.3, 1.7))
-    material = _disc_material(scene, front, stenosis.centre_mm, 2.6 * a.disc_half_height_mm, 0.2, stenosis.seed)
+    material = _disc_material(scene, front, stenosis.centre_mm, 2.6 * a.disc_half_height_mm, 0.3, stenosis.seed)
     patch = _filled_front(scene, patch, front, material)
     patch = _filled_back(scene, patch, back, stenosis.seed)
     return scene.finished(_darkened_disc(scene, patch, stenosis.darkening))
+
+
+def _peak(front: Array, centre_mm: float) -> float:
+    return float(front[np.abs(U_MM - centre_mm) < 2.0].max())
+
+
+def _narrowest(front: Array, back: Array) -> float:
+    return float((back - front)[np.abs(U_MM) < 10.0].min())
 
 
 def herniate(
@@ -271,7 +207,7 @@ def herniate(
     if drawn is None:
         return None
     front = herniation_front(anatomy, drawn)
-    measures = Measures(float(front[np.abs(U_MM - drawn.centre_mm) < 1.0].max()), anatomy.canal_mm, float((anatomy.back - front)[np.abs(U_MM) < 10].min()))
+    measures = Measures(_peak(front, drawn.centre_mm), anatomy.canal_mm, _narrowest(front, anatomy.back))
     row, column = anatomy.to_pixels(np.array(drawn.centre_mm), np.array(0.0))
     return apply_herniation(Scene(image, anatomy), drawn), (float(row), float(column)), measures
 
@@ -285,5 +221,5 @@ def stenose(
     """
     drawn = draw_stenosis(anatomy, severity, rng)
     front, back = stenosis_borders(anatomy, drawn)
-    measures = Measures(float(front[U_MM.size // 2]), anatomy.canal_mm, float((back - front)[np.abs(U_MM) < 10].min()))
+    measures = Measures(_peak(front, drawn.centre_mm), anatomy.canal_mm, _narrowest(front, back))
     return apply_stenosis(Scene(image, anatomy), drawn), anatomy.canal_centre, measures
