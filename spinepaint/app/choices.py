@@ -20,3 +20,9 @@ class Solver(StrEnum):
 
     PNDM = "pndm"
     DDIM = "ddim"
+
+
+class Localiser(StrEnum):
+    """How discs are found."""
+
+    HEATMAP = "heatmap"

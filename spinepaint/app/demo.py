@@ -8,16 +8,16 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import httpx
 
 from spinepaint.app.cli.output import Report
+from spinepaint.app.serve import READY
 from spinepaint.imaging.errors import Refusal
 
 SEED = 20
 SPEC = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "moderate_large", "seed": 0}
-READY = "Spinepaint listens on "
 STOP_TIMEOUT_S = 30.0
 
 
@@ -33,7 +33,7 @@ def demonstrate(out: Path, report: Report) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=".demo-", dir=out.parent) as scratch:
         folder = Path(scratch)
         report("making the series", 0.0)
-        write_series(make_phantom(SEED, []), folder / "result" / "source", seed=SEED)
+        write_series(make_phantom(SEED), folder / "result" / "source", seed=SEED)
         with _service(folder / "data") as url, httpx.Client(base_url=url, timeout=120) as client:
             job = _submit(client, sorted((folder / "result" / "source").rglob("*.dcm")))
             _wait(client, job, report)
@@ -51,10 +51,11 @@ def _service(data: Path) -> Iterator[str]:
     data.mkdir()
     argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(data)]
     with (data / "service.log").open("wb") as log:
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            argv, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True
+        )
     try:
-        line = process.stdout.readline().strip()
+        line = cast(IO[str], process.stdout).readline().strip()
         if not line.startswith(READY):
             raise OSError(None, "the service did not start")
         yield line.removeprefix(READY)

@@ -1,22 +1,29 @@
 """Every error of the gateway as a problem document (RFC 9457), the framework's own included."""
 
-import logging
-import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spinepaint.imaging.errors import Refusal
+from spinepaint.store.errors import (
+    AlreadyFinished,
+    BadCursor,
+    IdempotencyConflict,
+    LedgerError,
+    QueueFull,
+    SeriesInUse,
+    UnknownJob,
+    UnknownSeries,
+)
 
 MEDIA_TYPE = "application/problem+json"
-
-_log = logging.getLogger(__name__)
+RETRY_AFTER_S = "10"
 
 
 class ProblemResponse(JSONResponse):
@@ -30,34 +37,62 @@ def problem_response(refusal: Refusal, headers: Mapping[str, str] | None = None,
     return ProblemResponse(refusal.as_problem() | members, status_code=refusal.status, headers=headers)
 
 
-def unknown(kind: str) -> Refusal:
-    """404 for an id that names nothing: `kind` is `series` or `job`."""
-    return Refusal(f"unknown-{kind}", f"There is no such {kind}.", "It may have been deleted.", status=404)
+def refusal_of(error: LedgerError) -> Refusal:
+    """What the ledger's refusals are over HTTP."""
+    match error:
+        case UnknownSeries():
+            return Refusal("unknown-series", "There is no such series.", "It may have been deleted.", status=404)
+        case UnknownJob():
+            return Refusal("unknown-job", "There is no such job.", status=404)
+        case SeriesInUse():
+            return Refusal("series-in-use", "A job still reads this series.", "Cancel the job, or wait for it.", status=409)
+        case AlreadyFinished():
+            return Refusal("already-finished", "The job has ended.", "It cannot be cancelled any more.", status=409)
+        case IdempotencyConflict():
+            detail = "Send another key, or the same request again."
+            return Refusal("idempotency-conflict", "This Idempotency-Key came before with another request.", detail)
+        case QueueFull():
+            detail = f"max_queued_jobs is {error.cap} here. Wait for some to end."
+            return Refusal("over-cap-max-queued-jobs", "Too many jobs are waiting.", detail, status=429)
+        case BadCursor():
+            return Refusal("bad-cursor", "The cursor is not one of this list.", "Take it from `next` of a page.")
+    return Refusal("conflict", "The ledger refused.", status=409)
 
 
 def install(app: FastAPI) -> None:
     """Make the app answer every error, expected or not, with a problem document."""
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(LedgerError, _ledger)
+    app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_middleware(LastResort)
 
 
 async def _refused(_request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, Refusal)
-    return problem_response(error, {"Retry-After": "10"} if error.status in (429, 503) else None)
+    return _answer(cast(Refusal, error))
+
+
+async def _ledger(_request: Request, error: Exception) -> ProblemResponse:
+    return _answer(refusal_of(cast(LedgerError, error)))
+
+
+async def _database(_request: Request, _error: Exception) -> ProblemResponse:
+    return _answer(Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503))
+
+
+def _answer(refusal: Refusal) -> ProblemResponse:
+    return problem_response(refusal, {"Retry-After": RETRY_AFTER_S} if refusal.status in (429, 503) else None)
 
 
 async def _framework(_request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, HTTPException)
-    phrase = HTTPStatus(error.status_code).phrase
+    known = cast(HTTPException, error)
+    phrase = HTTPStatus(known.status_code).phrase
     slug = phrase.lower().replace(" ", "-")
-    return problem_response(Refusal(slug, f"{phrase}.", status=error.status_code), error.headers)
+    return problem_response(Refusal(slug, f"{phrase}.", status=known.status_code), known.headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, RequestValidationError)
-    return validation_response(error.errors())
+    return validation_response(cast(RequestValidationError, error).errors())
 
 
 def validation_response(errors: Any) -> ProblemResponse:
@@ -67,36 +102,3 @@ def validation_response(errors: Any) -> ProblemResponse:
     items = [{"at": "/".join(str(part) for part in error["loc"]), "reason": error["msg"]} for error in errors]
     detail = "; ".join(f"{item['at']}: {item['reason']}" for item in items[:5])
     return problem_response(Refusal("invalid-request", "The request does not fit the schema.", detail), errors=items)
-
-
-class LastResort:
-    """Answers 500 for whatever nobody caught, and logs where it happened but not its message.
-
-    The framework's own handler logs the message of the exception, which may hold an attribute of the
-    data set that caused it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        except Exception as error:  # noqa: BLE001 - the last resort is for anything
-            frames = traceback.extract_tb(error.__traceback__)[-3:]
-            where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-            _log.error("unhandled %s in %s", type(error).__name__, where)
-            if started:
-                raise ConnectionAbortedError("the response was cut short") from None
-            refusal = Refusal("internal-error", "The service failed.", "It was not your request's fault.", status=500)
-            await problem_response(refusal)(scope, receive, send)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ class Child:
     """A program to keep running.
 
     `grace_s` is how long it may take to end after SIGTERM; `log` is where its output goes, the
-    parent's stderr when None.
+    parent's stderr when None; `on_end` is called when it has ended unasked, before it is started again.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Child:
     env: Mapping[str, str] = field(default_factory=dict)
     grace_s: float = 5.0
     log: Path | None = None
+    on_end: Callable[[], None] | None = None
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Supervisor:
     """
 
     def __init__(self, record: Path) -> None:
+        """Start with no children, after ending those that `record` names."""
         self._record = record
         self._running: list[_Running] = []
         self._wanted: list[Child] = []
@@ -105,6 +107,8 @@ class Supervisor:
             running.failures = 0 if now - running.since > STEADY_S else running.failures + 1
             running.due = now + BACKOFF_S[min(running.failures, len(BACKOFF_S) - 1)]
             _log.warning("%s ended with status %d; starting it again", running.child.name, status)
+            if running.child.on_end is not None:
+                running.child.on_end()
         if now < running.due:
             return False
         running.process, running.since, running.due = _start(running.child), now, 0.0
@@ -137,8 +141,8 @@ def end_recorded(record: Path) -> None:
 
 def _start(child: Child) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), *child.argv]
-    with open(child.log or os.devnull, "ab") as log:
-        return subprocess.Popen(
+    with (child.log or Path(os.devnull)).open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - our own commands
             argv,
             env={**os.environ, **child.env},
             stdin=subprocess.DEVNULL,

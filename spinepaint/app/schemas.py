@@ -1,7 +1,7 @@
 """What the API takes and gives. Unknown fields are refused, so that a misspelt option is never ignored."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -9,9 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from spinepaint.app.choices import Method, Solver
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity, condition_index
+from spinepaint.store.models import ACTIVE, Job, JobState, Series
 
-MAX_SAMPLES = 16
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+MAX_SAMPLES = 64
 Millimetre = Annotated[FiniteFloat, Field(ge=-10_000, le=10_000)]
 
 
@@ -23,13 +23,13 @@ class EditSpec(BaseModel):
     pathology: Pathology
     fsu: Fsu
     severity: Severity
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 1
     method: Method = Method.WEIGHTED
     solver: Solver | None = None
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     landmark_lps_mm: tuple[Millimetre, Millimetre, Millimetre] | None = None
-    sigma_mm: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
+    sigma_mm: Annotated[FiniteFloat, Field(ge=2, le=40)] | None = None
 
     @model_validator(mode="after")
     def _severity_of_pathology(self) -> Self:
@@ -74,12 +74,24 @@ class SeriesView(BaseModel):
     warnings: list[str]
     created_at: datetime
 
+    @classmethod
+    def of(cls, series: Series) -> Self:
+        """The view of a ledger row."""
+        return cls(
+            id=UUID(series.id),
+            series_uid=series.geometry["series_uid"],
+            instances=series.geometry["instances"],
+            geometry=Geometry.model_validate(series.geometry),
+            warnings=series.warnings,
+            created_at=series.created_at,
+        )
+
 
 class JobView(BaseModel):
-    """A job as it stands."""
+    """A job as it stands; `links` has what can be done with it now."""
 
     id: UUID
-    state: State
+    state: JobState
     stage: str | None
     progress: Annotated[float, Field(ge=0, le=1)]
     created_at: datetime
@@ -88,6 +100,39 @@ class JobView(BaseModel):
     attempts: int
     links: dict[str, str]
     problem: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The view of a ledger row."""
+        return cls(
+            id=UUID(job.id),
+            state=JobState(job.state),
+            stage=job.stage,
+            progress=job.progress,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            attempts=job.attempts,
+            links=_links(job),
+            problem=job.problem,
+        )
+
+
+def job_path(job_id: str) -> str:
+    """Where a job is."""
+    return f"/v1/jobs/{job_id}"
+
+
+def _links(job: Job) -> dict[str, str]:
+    here = job_path(job.id)
+    links = {"self": here, "events": f"{here}/events"}
+    if job.series_id is not None:
+        links["series"] = f"/v1/series/{job.series_id}"
+    if job.state in ACTIVE:
+        links["cancel"] = f"{here}/cancel"
+    if job.state == JobState.SUCCEEDED:
+        links |= {"result": f"{here}/result", "report": f"{here}/report", "preview": f"{here}/preview.png"}
+    return links
 
 
 class JobPage(BaseModel):

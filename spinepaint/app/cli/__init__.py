@@ -10,6 +10,8 @@ from spinepaint.app.cli import paint, series, service, train
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
 from spinepaint.imaging.errors import Refusal
 
+INTERRUPTED = 130  # how typer says Ctrl-C; the contract has 1 for it
+
 app = typer.Typer(
     name="spinepaint",
     help="Put a chosen pathology into a real lumbar-spine MRI.",
@@ -37,10 +39,12 @@ def main() -> None:
     except Refusal as refusal:
         print_problem(refusal, as_json="--json" in sys.argv)
         sys.exit(EXIT_REFUSED)
+    except SystemExit as end:
+        sys.exit(EXIT_FAILED if end.code == INTERRUPTED else end.code)
     except OSError as error:
         print(f"spinepaint: {error.strerror or type(error).__name__}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         sys.exit(_failed(debug))
-    except Exception as error:  # noqa: BLE001 - the edge of the program: the user gets a sentence
+    except Exception as error:
         print(f"spinepaint failed ({type(error).__name__}). Set SPINEPAINT_DEBUG=1 to see where.", file=sys.stderr)
         sys.exit(_failed(debug))
 

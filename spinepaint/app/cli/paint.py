@@ -1,8 +1,6 @@
 """`spinepaint inpaint`: the pipeline in this process, no server."""
 
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +44,8 @@ def inpaint(
 
     from spinepaint.worker.pipeline import run_pipeline
 
-    with _all_or_nothing(out) as scratch, progress_bar() as report:
-        result = run_pipeline(series, spec, scratch, bundle=bundle, progress=report)
+    with _unwound_by_sigterm(), progress_bar() as report:
+        result = run_pipeline(series, spec, out, bundle=bundle, progress=report)
     if json:
         print_json(result)
     else:
@@ -67,30 +65,25 @@ def _resolve(given: dict[str, Any]) -> dict[str, Any]:
         raise typer.BadParameter(first["msg"], param_hint=hint) from None
 
 
-def _point(text: str | None) -> tuple[float, ...] | None:
+def _point(text: str | None) -> tuple[float, float, float] | None:
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        x, y, z = (float(part) for part in text.split(","))
+        return x, y, z
     except ValueError:
         raise typer.BadParameter("give three numbers: X,Y,Z", param_hint="--landmark") from None
 
 
 @contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """A scratch folder beside `out` whose content moves into `out` at the end, or is removed on failure."""
-    out = out.resolve()
-    beside = next(folder for folder in out.parents if folder.exists())
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that the pipeline removes what it had begun."""
 
     def terminated(_signum: int, _frame: FrameType | None) -> None:
         raise SystemExit(EXIT_FAILED)
 
     previous = signal.signal(signal.SIGTERM, terminated)
     try:
-        with tempfile.TemporaryDirectory(prefix=".spinepaint-", dir=beside) as scratch:
-            yield Path(scratch)
-            out.mkdir(parents=True, exist_ok=True)
-            for item in Path(scratch).iterdir():
-                shutil.move(item, out / item.name)
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)

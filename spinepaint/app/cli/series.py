@@ -1,19 +1,12 @@
 """`spinepaint check` and `spinepaint localise`: what is in a series."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from spinepaint.app.choices import Localiser
 from spinepaint.app.cli.output import EXIT_REFUSED, print_json
-
-
-class Localiser(StrEnum):
-    """How discs are found."""
-
-    HEATMAP = "heatmap"
-
 
 Source = Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")]
 SeriesUid = Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")]

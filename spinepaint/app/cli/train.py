@@ -1,12 +1,15 @@
 """`spinepaint phantom` and `spinepaint train`: offline work."""
 
+import json
+import random
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spinepaint.imaging.vocabulary import Pathology
+from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology
 
 
 class Network(StrEnum):
@@ -23,16 +26,39 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="The first one's seed; each next takes the next.")] = 0,
     pathology: Annotated[list[Pathology] | None, typer.Option(help="May be repeated; healthy when left out.")] = None,
 ) -> None:
-    """Write sagittal T2 series of invented spines."""
+    """Write sagittal T2 series of invented spines, and what is true of each in truth.json.
+
+    Each asked pathology comes once in every spine, at a level and severity drawn from the seed.
+    """
     if out.exists() and any(out.iterdir()):
         raise typer.BadParameter(f"{out} is not empty", param_hint="OUT")
 
     from spinepaint.training.phantom import make_phantom, write_series
 
-    for number in range(n):
-        folder = out / f"phantom-{seed + number:06d}"
-        write_series(make_phantom(seed + number, pathology or []), folder, seed=seed + number)
+    truth = {}
+    for number in range(seed, seed + n):
+        spine = make_phantom(number, _lesions(pathology or [], number))
+        name = f"phantom-{number:06d}"
+        write_series(spine, out / name, seed=number)
+        truth[name] = {
+            "seed": number,
+            "disc_centres_lps_mm": spine.disc_centres_lps_mm,
+            "landmarks_lps_mm": spine.landmarks_lps_mm,
+            "conditions": spine.conditions,
+            "morphometry": {fsu: asdict(measures) for fsu, measures in spine.morphometry.items()},
+        }
+    (out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
     typer.echo(f"{n} series in {out}", err=True)
+
+
+def _lesions(pathologies: list[Pathology], seed: int) -> dict[str, tuple[str, str]]:
+    """Each pathology at a level of its own: FSU to (pathology, severity)."""
+    draw = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    levels = draw.sample(list(Fsu), len(set(pathologies)))
+    return {
+        fsu.value: (chosen.value, draw.choice(SEVERITIES[chosen]).value)
+        for fsu, chosen in zip(levels, dict.fromkeys(pathologies), strict=True)
+    }
 
 
 def train(

@@ -1,0 +1,87 @@
+"""`spinepaint serve`, `worker` and `demo`: the service and its parts."""
+
+import importlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from pydantic import ValidationError
+
+from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from spinepaint.settings import Settings
+    from spinepaint.worker.runner import PipelineFunction
+
+Data = Annotated[Path | None, typer.Option(help="Folder of the database and the artifacts.", file_okay=False)]
+Pipeline = Annotated[str | None, typer.Option(hidden=True, help="MODULE:FUNCTION to run in place of the pipeline.")]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 8000 by default, 0 for a free one.", min=0, max=65535)] = None,
+    data: Data = None,
+    pipeline: Pipeline = None,
+) -> None:
+    """Run the service on this machine: the HTTP gateway, one worker and a private broker."""
+    from spinepaint.app import serve as service
+
+    settings = _settings(host=host, port=port, data_dir=data)
+    if not service.is_loopback(settings.host):
+        message = f"{settings.host} can be reached by others and no API keys are set up; serve on 127.0.0.1"
+        raise typer.BadParameter(message, param_hint="--host")
+    _log_to_stderr()
+    try:
+        service.serve(settings, pipeline)
+    except service.DataFolderInUse:
+        typer.echo(f"spinepaint: another service runs on {settings.data_dir}", err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def worker(data: Data = None, pipeline: Pipeline = None) -> None:
+    """Run jobs from the queue, until SIGTERM or Ctrl-C."""
+    settings = _settings(data_dir=data)
+    if not settings.broker_url:
+        raise typer.BadParameter("set SPINEPAINT_BROKER_URL to the Redis or Valkey of the service")
+    _log_to_stderr()
+
+    from spinepaint.worker.celery_app import start_worker
+
+    start_worker(settings, run=None if pipeline is None else _imported(pipeline))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the results go; those of an earlier demo are replaced.")] = Path("out/demo"),
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Put an invented series through the whole service, over HTTP."""
+    from spinepaint.app.demo import demonstrate
+
+    with progress_bar() as report:
+        result = demonstrate(out, report)
+    if json:
+        print_json(result)
+    else:
+        typer.echo(f"Look at {out / 'preview.png'}", err=True)
+
+
+def _settings(**given: Any) -> "Settings":
+    """The settings of the environment, with what the command line gives."""
+    from spinepaint.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        raise typer.BadParameter(first["msg"], param_hint=f"SPINEPAINT_{name}") from None
+
+
+def _imported(path: str) -> "PipelineFunction":
+    module, _, function = path.partition(":")
+    return cast("PipelineFunction", getattr(importlib.import_module(module), function))
+
+
+def _log_to_stderr() -> None:
+    logging.getLogger("spinepaint").setLevel(logging.INFO)

@@ -1,0 +1,84 @@
+"""What stands between the socket and the routes: who may talk to it, the access log, the last resort."""
+
+import logging
+import time
+import traceback
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spinepaint.app.problems import problem_response
+from spinepaint.imaging.errors import Refusal
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_log = logging.getLogger(__name__)
+
+
+class Edge:
+    """Refuses foreign hosts and origins, logs each request, and answers 500 for whatever nobody caught.
+
+    A service without keys trusts who can reach the loopback address, and any web page that the user
+    opens can: by a form sent to it, or by a name of its own that resolves to it. The page cannot hide
+    its Origin, nor the name in Host.
+
+    The log has the route's template and never the path or query, which a client may fill with
+    anything; and of an exception where it arose but not its message, which may hold an attribute of
+    the data set that caused it.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = LOOPBACK_HOSTS) -> None:
+        """Wrap `app`, which answers to the names in `hosts`."""
+        self.app = app
+        self.hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.monotonic()
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            refusal = self._foreign(Headers(scope=scope))
+            await (problem_response(refusal) if refusal else self.app)(scope, receive, watch)
+        except Exception as error:
+            _log.error("unhandled %s in %s", type(error).__name__, _where(error))
+            if status:
+                raise ConnectionAbortedError("the response was cut short") from None
+            internal = Refusal("internal-error", "The service failed.", "It was not the fault of your request.", status=500)
+            await problem_response(internal)(scope, receive, watch)
+        finally:
+            method = scope["method"] if scope["method"] in METHODS else "?"
+            route = getattr(scope.get("route"), "path", "-")
+            _log.info("%s %s %d %.0f ms", method, route, status, 1e3 * (time.monotonic() - began))
+
+    def _foreign(self, headers: Headers) -> Refusal | None:
+        if _hostname(headers.get("host", "")) not in self.hosts:
+            return Refusal("foreign-host", "This service does not answer to that host name.", status=421)
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            return Refusal("foreign-origin", "Requests of other web pages are not taken.", status=403)
+        return None
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit("//" + host).hostname
+    except ValueError:
+        return None
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

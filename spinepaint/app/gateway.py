@@ -1,0 +1,50 @@
+"""The HTTP gateway: a FastAPI application over one ledger and one artifact store."""
+
+import shutil
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from spinepaint import __version__
+from spinepaint.app import problems
+from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
+from spinepaint.app.intake import Intake
+from spinepaint.app.openapi import PROBLEMS
+from spinepaint.app.routes import events, jobs, results, series, service
+from spinepaint.settings import Settings
+from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.ledger import Ledger
+
+
+def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> FastAPI:
+    """The application for these settings; the database has been migrated before.
+
+    `hosts` are the names under which it answers: without keys, whoever reaches it may use it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # What a killed gateway had begun to receive.
+        shutil.rmtree(settings.data_dir / "incoming", ignore_errors=True)
+        ledger = Ledger(settings.database_url)
+        artifacts = ArtifactStore(settings.artifacts_url)
+        app.state.settings, app.state.ledger, app.state.artifacts = settings, ledger, artifacts
+        app.state.intake = Intake(settings, ledger, artifacts)
+        yield
+        ledger.close()
+
+    app = FastAPI(
+        title="Spinepaint",
+        version=__version__,
+        lifespan=lifespan,
+        responses=PROBLEMS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for part in (series, jobs, events, results, service):
+        app.include_router(part.router)
+    problems.install(app)
+    app.add_middleware(Edge, hosts=hosts)
+    return app

@@ -1,0 +1,85 @@
+"""Jobs: submitted, listed, followed, cancelled."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
+from spinepaint.app.openapi import SPEC, multipart
+from spinepaint.app.problems import validation_response
+from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView
+from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_ready, known_job, preferred_wait_s, submit
+from spinepaint.app.uploads import received
+from spinepaint.imaging.errors import Refusal
+from spinepaint.store.errors import LedgerError, UnknownSeries
+from spinepaint.store.models import JobState
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+
+@router.post("/jobs", status_code=202, response_model=JobView)
+def create_job(body: JobRequest, ledger: LedgerDep, settings: SettingsDep, idempotency_key: IdempotencyKey = None) -> Response:
+    """Queue an edit of a series."""
+    series = ledger.get_series(str(body.series_id))
+    if series is None:
+        raise UnknownSeries
+    return accepted(submit(ledger, settings, series, body, idempotency_key))
+
+
+@router.post("/inpaint", status_code=202, response_model=JobView, openapi_extra=multipart(spec=SPEC))
+async def inpaint(
+    request: Request,
+    settings: SettingsDep,
+    ledger: LedgerDep,
+    artifacts: ArtifactsDep,
+    intake: IntakeDep,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Annotated[str | None, Header()] = None,
+    accept: Annotated[str, Header()] = "*/*",
+) -> Response:
+    """Upload and queue in one call; with `Prefer: wait=N` the result itself, if it is ready in time."""
+    async with received(request, settings.data_dir / "incoming", settings.caps, frozenset({"spec"})) as upload:
+        if "spec" not in upload.fields:
+            raise Refusal("invalid-request", "The form has no `spec`.", "Send the edit as JSON in `spec`.")
+        try:
+            spec = InpaintSpec.model_validate_json(upload.fields["spec"])
+        except ValidationError as error:
+            return validation_response(error.errors(include_url=False))
+        series = await intake.admit(upload, spec.series_uid)
+    try:
+        job = await run_in_threadpool(submit, ledger, settings, series, spec, idempotency_key)
+    except LedgerError:
+        await run_in_threadpool(ledger.delete_series, series.id)
+        raise
+    if job.series_id != series.id:
+        # The same request came before: its job goes on with the series of then.
+        await run_in_threadpool(ledger.delete_series, series.id)
+    return await answer_when_ready(ledger, artifacts, job, wait_s=preferred_wait_s(prefer), accept=accept)
+
+
+@router.get("/jobs")
+def list_jobs(
+    ledger: LedgerDep,
+    state: JobState | None = None,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> JobPage:
+    """Jobs, newest first, a page at a time."""
+    page = ledger.list_jobs(state=state, cursor=cursor, limit=limit)
+    return JobPage(jobs=[JobView.of(job) for job in page.jobs], next=page.next_cursor)
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job_id: UUID, ledger: LedgerDep) -> JobView:
+    """A job as it stands."""
+    return JobView.of(known_job(ledger, str(job_id)))
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel_job(job_id: UUID, ledger: LedgerDep) -> JobView:
+    """Cancel a job that has not ended; 409 once it has."""
+    return JobView.of(ledger.cancel(str(job_id)))

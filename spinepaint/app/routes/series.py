@@ -1,0 +1,47 @@
+"""Uploads: taken in, looked up, forgotten, or only checked."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from spinepaint.app.deps import IntakeDep, LedgerDep, SettingsDep
+from spinepaint.app.openapi import SERIES_UID, multipart
+from spinepaint.app.schemas import SeriesView
+from spinepaint.app.uploads import received
+from spinepaint.store.errors import UnknownSeries
+
+router = APIRouter(prefix="/v1", tags=["series"])
+
+FORM = frozenset({"series_uid"})
+
+
+@router.post("/series", status_code=201, openapi_extra=multipart(series_uid=SERIES_UID))
+async def create_series(request: Request, response: Response, settings: SettingsDep, intake: IntakeDep) -> SeriesView:
+    """Take a sagittal T2 series in: DICOM files or one zip, checked wholly before anything is kept."""
+    async with received(request, settings.data_dir / "incoming", settings.caps, FORM) as upload:
+        series = await intake.admit(upload, upload.fields.get("series_uid"))
+    response.headers["Location"] = f"/v1/series/{series.id}"
+    return SeriesView.of(series)
+
+
+@router.post("/series:check", openapi_extra=multipart(series_uid=SERIES_UID))
+async def check_series(request: Request, settings: SettingsDep, intake: IntakeDep) -> dict[str, Any]:
+    """Say what an upload would be accepted or refused for, and keep nothing."""
+    async with received(request, settings.data_dir / "incoming", settings.caps, FORM) as upload:
+        return await intake.check(upload, upload.fields.get("series_uid"))
+
+
+@router.get("/series/{series_id}")
+def get_series(series_id: UUID, ledger: LedgerDep) -> SeriesView:
+    """A series that was taken in."""
+    series = ledger.get_series(str(series_id))
+    if series is None:
+        raise UnknownSeries
+    return SeriesView.of(series)
+
+
+@router.delete("/series/{series_id}", status_code=204)
+def delete_series(series_id: UUID, ledger: LedgerDep) -> None:
+    """Forget a series; results that were made of it stay."""
+    ledger.delete_series(str(series_id))

@@ -1,0 +1,154 @@
+"""`spinepaint serve`: the gateway in this process, and beside it a private Valkey and one worker.
+
+Nothing that it starts outlives it, and whatever of it is killed, a job that was accepted is delivered
+once: the ledger on disk is the truth, and the lock on the data folder says that nobody else works on it.
+"""
+
+import fcntl
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from spinepaint.app.broker import broker_url, private_broker, socket_path, wait_for_broker
+from spinepaint.app.gateway import create_app
+from spinepaint.app.processes import Child, Supervisor
+from spinepaint.settings import Settings
+from spinepaint.store.database import migrate, utc_now
+from spinepaint.store.ledger import Ledger
+
+READY = "Spinepaint listens on "
+GRACEFUL_S = 3
+
+_log = logging.getLogger(__name__)
+
+
+class DataFolderInUse(Exception):  # noqa: N818 - it says what is the matter
+    """Another service runs on this data folder."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name other than localhost may resolve to anything."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(settings: Settings, pipeline: str | None = None) -> None:
+    """Run the service until SIGINT, SIGTERM or SIGHUP; prints its URL to stdout once it answers.
+
+    `pipeline` is handed to the worker. Raises DataFolderInUse, or OSError where the port is taken.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.enter_context(_locked(settings.data_dir / "serve.lock"))
+        listener = stack.enter_context(_bound(settings.host, settings.port))
+        supervisor = Supervisor(settings.data_dir / "children.json")
+        stack.callback(supervisor.stop)
+        embedded = not settings.broker_url
+        if embedded:
+            settings = _with_private_broker(settings, supervisor)
+        migrate(settings.database_url)
+        ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
+        stack.callback(ledger.close)
+        if embedded:
+            _take_back(ledger)
+        supervisor.add(_worker(settings, pipeline, partial(_take_back, ledger) if embedded else None))
+        _run_gateway(settings, listener)
+
+
+class _Gateway(uvicorn.Server):
+    """uvicorn that says on stdout where it listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            print(f"{READY}http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+
+def _run_gateway(settings: Settings, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        create_app(settings, hosts={settings.host, "127.0.0.1", "localhost", "::1"}),
+        access_log=False,  # the gateway keeps its own, without what clients put into paths
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_S,
+    )
+    _Gateway(config).run(sockets=[listener])
+
+
+def _with_private_broker(settings: Settings, supervisor: Supervisor) -> Settings:
+    path = socket_path(settings.data_dir)
+    supervisor.add(private_broker(path, settings.data_dir / "valkey.log"))
+    wait_for_broker(broker_url(path))
+    return settings.model_copy(update={"broker_url": broker_url(path)})
+
+
+def _worker(settings: Settings, pipeline: str | None, on_end: Callable[[], None] | None) -> Child:
+    argv = [sys.executable, "-m", "spinepaint.app.cli", "worker"]
+    env = {
+        "SPINEPAINT_DATA_DIR": str(settings.data_dir),
+        "SPINEPAINT_DATABASE_URL": settings.database_url,
+        "SPINEPAINT_ARTIFACTS_URL": settings.artifacts_url,
+        "SPINEPAINT_BROKER_URL": settings.broker_url,
+    }
+    if pipeline is not None:
+        argv += ["--pipeline", pipeline]
+    return Child("worker", argv, env, grace_s=settings.shutdown_grace_s + 5.0, on_end=on_end)
+
+
+def _take_back(ledger: Ledger) -> None:
+    """Queue again at once what runs: the one worker of this ledger is known to have ended."""
+    lost = ledger.requeue_stale(utc_now() + timedelta(days=1), timedelta(0))
+    if lost:
+        _log.warning("took back %d jobs of a worker that was killed", len(lost))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a signal unwind the block as an exit would; further ones do not interrupt the unwinding."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        for signum in signals:
+            signal.signal(signum, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    previous = {signum: signal.signal(signum, stop) for signum in signals}
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock; the kernel lets go of it however this process ends."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataFolderInUse(str(path.parent)) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)

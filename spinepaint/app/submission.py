@@ -1,0 +1,88 @@
+"""How jobs are submitted and answered, by whichever route."""
+
+import asyncio
+import hashlib
+import json
+import re
+import time
+from typing import Annotated, Any
+
+from fastapi import Header
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from spinepaint.app.problems import problem_response
+from spinepaint.app.results import chosen_media_type, result_response
+from spinepaint.app.schemas import EditSpec, JobView, job_path
+from spinepaint.imaging.errors import Refusal
+from spinepaint.settings import Settings
+from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.errors import UnknownJob
+from spinepaint.store.ledger import Ledger
+from spinepaint.store.models import ACTIVE, Job, JobState, Series
+
+POLL_S = 0.25
+MAX_WAIT_S = 120
+RETRY_AFTER_S = 2
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+
+
+def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, key: str | None) -> Job:
+    """Queue a job for a series; with an idempotency key, the first one for the same content and spec."""
+    asked = spec.as_spec()
+    fingerprint = hashlib.sha256(json.dumps([series.sha256, asked], sort_keys=True).encode()).hexdigest()
+    return ledger.submit_job(
+        series.id,
+        asked | {"series_uid": series.geometry["series_uid"]},
+        idempotency_key=key,
+        fingerprint=fingerprint if key else None,
+        max_attempts=settings.max_attempts,
+        queue_cap=settings.max_queued_jobs,
+    )
+
+
+def accepted(job: Job) -> Response:
+    """202 with the job, where it is, and when to ask again."""
+    headers = {"Location": job_path(job.id), "Retry-After": str(RETRY_AFTER_S)}
+    return JSONResponse(JobView.of(job).model_dump(mode="json"), status_code=202, headers=headers)
+
+
+def preferred_wait_s(prefer: str | None) -> float:
+    """The `wait` of a Prefer header (RFC 7240 4.3), at most two minutes; 0 without one."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", prefer or "")
+    return float(min(int(found.group(1)), MAX_WAIT_S)) if found else 0.0
+
+
+async def answer_when_ready(ledger: Ledger, artifacts: ArtifactStore, job: Job, *, wait_s: float, accept: str) -> Response:
+    """The result if the job succeeds within `wait_s`, its problem if it fails, else 202."""
+    if wait_s <= 0:
+        return accepted(job)
+    chosen_media_type(accept)
+    deadline = time.monotonic() + wait_s
+    while job.state in ACTIVE and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_S)
+        job = await run_in_threadpool(known_job, ledger, job.id)
+    applied = {"Preference-Applied": f"wait={wait_s:.0f}", "Location": job_path(job.id)}
+    if job.state == JobState.SUCCEEDED:
+        response: Response = await run_in_threadpool(result_response, job, artifacts, accept)
+    elif job.state == JobState.FAILED:
+        response = problem_response(*_failure(job.problem or {}))
+    else:
+        response = accepted(job)
+    response.headers.update(applied)
+    return response
+
+
+def known_job(ledger: Ledger, job_id: str) -> Job:
+    """The job of that id. Raises UnknownJob."""
+    job = ledger.get_job(job_id)
+    if job is None:
+        raise UnknownJob
+    return job
+
+
+def _failure(problem: dict[str, Any]) -> tuple[Refusal]:
+    slug = str(problem.get("type", "job-failed")).rsplit("/", 1)[-1]
+    title = str(problem.get("title", "The job failed."))
+    return (Refusal(slug, title, str(problem.get("detail", "")), status=int(problem.get("status", 500))),)

@@ -1,0 +1,237 @@
+"""Exit statuses, what goes to which stream, and that nothing half-written stays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spinepaint.app.cli import app
+from tests.imaging.series_factory import make_series
+
+EDIT = ["--fsu", "L4-L5", "--pathology", "disc_herniation", "--severity", "small"]
+Pipeline = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("series")
+    make_series(folder)
+    return folder
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "notes.dcm").write_text("not an image")
+    return folder
+
+
+def spinepaint(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "spinepaint.app.cli", *map(str, args)]
+    return subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **env}, timeout=60, check=False)
+
+
+def use_pipeline(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    module = ModuleType("spinepaint.worker.pipeline")
+    module.run_pipeline = pipeline  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "spinepaint.worker.pipeline", module)
+
+
+def paint(source: Path, spec: Mapping[str, Any], out: Path, **options: Any) -> dict[str, Any]:
+    """Stands in for the pipeline: the same files, at once."""
+    (out / "sample-01" / "series").mkdir(parents=True)
+    (out / "sample-01" / "report.json").write_text("{}")
+    options["progress"]("sample", 0.5)
+    return {"spec": dict(spec)}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["inpaint", "--help"], ["serve", "--help"]])
+def test_help_never_imports_torch(arguments: list[str]) -> None:
+    program = f"import sys; sys.argv = ['spinepaint', *{arguments!r}]\nfrom spinepaint.app.cli import main\n"
+    program += "try: main()\nexcept SystemExit as end: assert not end.code\nassert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_check_never_imports_torch(series: Path) -> None:
+    program = f"import sys; sys.argv = ['spinepaint', 'check', {str(series)!r}]\nfrom spinepaint.app.cli import main\n"
+    program += "try: main()\nexcept SystemExit as end: assert not end.code\nassert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_check_accepts(series: Path) -> None:
+    done = spinepaint("check", series, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert set(report) == {"accepted", "chosen_series_uid", "series", "files", "warnings"}
+    assert report["accepted"]
+    assert [file["verdict"] for file in report["files"]] == ["accepted"] * 9
+
+
+def test_check_refuses(notes: Path) -> None:
+    done = spinepaint("check", notes)
+    assert done.returncode == 3
+    assert done.stdout.strip().endswith("refused")
+    assert json.loads(spinepaint("check", notes, "--json").stdout)["accepted"] is False
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--fsu", "T1-T2", "--pathology", "disc_herniation", "--severity", "small"],
+        ["--fsu", "L4-L5", "--pathology", "scoliosis", "--severity", "small"],
+        ["--fsu", "L4-L5", "--pathology", "disc_herniation", "--severity", "severe"],
+        [*EDIT, "--landmark", "1,2"],
+        [*EDIT, "--landmark", "1,2,nan"],
+        [*EDIT, "--landmark", "a,b,c"],
+        [*EDIT, "--samples", "0"],
+        [*EDIT, "--seed", "-1"],
+        [*EDIT, "--steps", "0"],
+        [*EDIT, "--sigma-mm", "0"],
+        [*EDIT, "--solver", "euler"],
+        [*EDIT, "--method", "magic"],
+        [*EDIT, "--nonsense"],
+        EDIT[2:],
+    ],
+)
+def test_inpaint_usage_errors(series: Path, tmp_path: Path, arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, ["inpaint", str(series), "--out", str(tmp_path / "out"), *arguments])
+    assert done.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_inpaint_of_nothing_is_a_usage_error(tmp_path: Path) -> None:
+    done = spinepaint("inpaint", tmp_path / "absent", *EDIT, "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_inpaint_hands_the_resolved_spec_on(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
+    use_pipeline(monkeypatch, paint)
+    extra = ["--seed", "7", "--landmark", "-1.5,2,3", "--sigma-mm", "12", "--solver", "ddim", "--steps", "20", "--json"]
+    done = CliRunner().invoke(app, ["inpaint", str(series), *EDIT, "--out", str(tmp_path / "new" / "out"), *extra])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["spec"] == {
+        "pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small", "seed": 7, "samples": 1,
+        "method": "weighted", "solver": "ddim", "steps": 20, "landmark_lps_mm": [-1.5, 2.0, 3.0], "sigma_mm": 12.0,
+    }  # fmt: skip
+    assert (tmp_path / "new" / "out" / "sample-01" / "report.json").exists()
+
+
+def test_inpaint_fills_an_empty_folder_but_not_a_used_one(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
+    use_pipeline(monkeypatch, paint)
+    arguments = ["inpaint", str(series), *EDIT, "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    before = sorted(tmp_path.rglob("*"))
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+FAILING = """
+import sys
+from types import ModuleType
+from spinepaint.app.cli import main
+from spinepaint.imaging.errors import Refusal
+def run_pipeline(*args, **options): raise {error}
+module = ModuleType("spinepaint.worker.pipeline")
+module.run_pipeline = run_pipeline
+sys.modules["spinepaint.worker.pipeline"] = module
+sys.argv = ["spinepaint", *{arguments!r}]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("Refusal('missing-slice', 'A slice is missing.')", 3),
+        ("RuntimeError('Doe^Jane')", 1),
+        ("OSError(28, 'No space left on device', '/out')", 1),
+        ("KeyboardInterrupt", 1),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_exit_status_and_streams(series: Path, tmp_path: Path, error: str, status: int, flags: list[str]) -> None:
+    arguments = ["inpaint", str(series), *EDIT, "--out", str(tmp_path / "out"), *flags]
+    program = FAILING.format(error=error, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert "Doe" not in done.stderr + done.stdout
+    if status == 3:
+        shown = done.stdout if flags else done.stderr[done.stderr.index("{") :]
+        assert json.loads(shown)["type"].endswith("/missing-slice")
+    else:
+        assert done.stdout == ""
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from types import ModuleType
+from spinepaint.app.cli import main
+def run_pipeline(source, spec, out, **options):
+    begun = Path(sys.argv[-1])
+    begun.write_text("half-written")
+    try:
+        time.sleep(60)
+    finally:
+        begun.unlink()
+module = ModuleType("spinepaint.worker.pipeline")
+module.run_pipeline = run_pipeline
+sys.modules["spinepaint.worker.pipeline"] = module
+sys.argv = ["spinepaint", *{arguments!r}]
+main()
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_pipeline_clean_up(series: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    out = tmp_path / "out"
+    program = SLOW.format(arguments=["inpaint", str(series), *EDIT, "--out", str(out)])
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+        while not out.exists():
+            time.sleep(0.02)
+        process.send_signal(signum)
+        _, shown = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "Traceback" not in shown
+    assert not out.exists()
+
+
+def test_phantom_writes_series_that_are_accepted(tmp_path: Path) -> None:
+    out = tmp_path / "phantoms"
+    assert spinepaint("phantom", out, "--n", 1, "--seed", 3, "--pathology", "disc_herniation").returncode == 0
+    truth = json.loads((out / "truth.json").read_text())["phantom-000003"]
+    assert [found[0] for found in truth["conditions"].values() if found] == ["disc_herniation"]
+    assert spinepaint("check", out / "phantom-000003").returncode == 0
+    assert spinepaint("phantom", out, "--n", 1).returncode == 2
+
+
+def test_train_needs_a_config(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["train", "inpainter", "--config", str(tmp_path / "absent.yaml")]).exit_code == 2
+    assert CliRunner().invoke(app, ["train", "segmenter", "--config", __file__]).exit_code == 2
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    for command in ("inpaint", "check", "localise", "serve", "worker", "phantom", "train", "demo"):
+        assert command in shown
+
+
+def test_choices_are_those_of_the_models() -> None:
+    from spinepaint.app.choices import Method, Solver
+    from spinepaint.models.inpaint import METHODS
+    from spinepaint.models.samplers import SAMPLERS
+
+    assert set(Method) == set(METHODS)
+    assert set(Solver) == set(SAMPLERS)
