@@ -98,7 +98,7 @@ class LocaliserTask:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.average.update_parameters(self.network)
-        return {"spots": float(spots), "levels": float(levels)}
+        return {"spots": spots.item(), "levels": levels.item()}
 
     @property
     def averaged(self) -> DiscLocaliser:

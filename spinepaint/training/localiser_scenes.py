@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from spinepaint.imaging.vocabulary import CONDITIONS, Fsu, Pathology
 from spinepaint.models.localiser import normalise
-from spinepaint.training.anatomy2d import csf_path, find_anatomy
+from spinepaint.training.anatomy2d import find_anatomy
+from spinepaint.training.canal_path import csf_path
 from spinepaint.training.phantom import DISC_TISSUES, VERTEBRAE, make_phantom
 from spinepaint.training.spider import DiscBox, SpiderSlice, is_held_out, read_slices
 
