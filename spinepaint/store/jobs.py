@@ -153,7 +153,7 @@ class JobBook(Database):
         if tenant is not None:
             query = query.where(Job.tenant == tenant)
         with self.read() as session:
-            found: dict[str, int] = dict(session.execute(query).tuples().all())
+            found = {row[0]: row[1] for row in session.execute(query)}
         return {state: found.get(state.value, 0) for state in JobState}
 
     def queue_depth(self, tenant: str | None = None) -> int:

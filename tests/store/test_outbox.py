@@ -1,0 +1,85 @@
+from datetime import timedelta
+
+from spinepaint.store import Ledger, Series
+from spinepaint.store.database import utc_now
+
+MINUTE = timedelta(minutes=1)
+
+
+def announce_all(ledger: Ledger) -> list[str]:
+    pending = ledger.pending_announcements()
+    ledger.mark_announced([announcement.id for announcement in pending])
+    return [announcement.job_id for announcement in pending]
+
+
+def test_a_message_is_owed_until_it_is_marked(ledger: Ledger, series: Series) -> None:
+    job = ledger.submit_job(series.id, {})
+    assert len(ledger.pending_announcements()) == 1
+    assert announce_all(ledger) == [job.id]
+    assert ledger.pending_announcements() == []
+
+
+def test_a_job_is_announced_again_when_nothing_was_heard_since(ledger: Ledger, series: Series) -> None:
+    job = ledger.submit_job(series.id, {})
+    announce_all(ledger)
+    assert ledger.reannounce(utc_now(), MINUTE, limit=10) == []
+    later = utc_now() + 2 * MINUTE
+    assert ledger.reannounce(later, MINUTE, limit=10) == [job.id]
+    assert ledger.reannounce(later, MINUTE, limit=10) == []
+    assert [a.job_id for a in ledger.pending_announcements(later)] == [job.id]
+
+
+def test_a_message_that_is_still_owed_is_not_doubled(ledger: Ledger, series: Series) -> None:
+    ledger.submit_job(series.id, {})
+    assert ledger.reannounce(utc_now() + 2 * MINUTE, MINUTE, limit=10) == []
+
+
+def test_only_waiting_jobs_are_announced_again_oldest_first_up_to_the_limit(ledger: Ledger, series: Series) -> None:
+    running, cancelled, *waiting = (ledger.submit_job(series.id, {}).id for _ in range(5))
+    announce_all(ledger)
+    ledger.claim(running, "w")
+    ledger.cancel(cancelled)
+    assert ledger.reannounce(utc_now() + 2 * MINUTE, MINUTE, limit=2) == waiting[:2]
+
+
+def test_a_discard_is_owed_until_it_is_marked(ledger: Ledger, series: Series) -> None:
+    ledger.delete_series(series.id)
+    now = utc_now()
+    assert ledger.due_discards(now) == ["sources/a/"]
+    ledger.mark_discarded("sources/a/")
+    assert ledger.due_discards(now) == []
+
+
+def test_a_webhook_is_owed_once_the_job_ended_and_sent_by_one(ledger: Ledger, series: Series) -> None:
+    job = ledger.submit_job(series.id, {}, callback_url="https://example.org/hook")
+    assert ledger.due_deliveries(utc_now()) == []
+    claim = ledger.claim(job.id, "w")
+    assert claim is not None
+    ledger.succeed(job.id, claim.token, {}, "results/")
+    ledger.succeed(job.id, claim.token, {}, "results/")
+    (owed,) = ledger.due_deliveries(utc_now())
+    assert (owed.job_id, owed.url) == (job.id, "https://example.org/hook")
+    again = utc_now() + MINUTE
+    assert ledger.take_delivery(owed.id, owed.attempts, again)
+    assert not ledger.take_delivery(owed.id, owed.attempts, again)
+    assert ledger.due_deliveries(utc_now()) == []
+    (retry,) = ledger.due_deliveries(again)
+    assert retry.attempts == 1
+    ledger.end_delivery(owed.id, delivered=True)
+    assert ledger.due_deliveries(again) == []
+
+
+def test_every_way_to_end_owes_the_webhook(ledger: Ledger, series: Series) -> None:
+    ended = []
+    for way in ("fail", "cancel", "stop"):
+        job = ledger.submit_job(series.id, {}, callback_url="https://example.org/hook", max_attempts=1)
+        claim = ledger.claim(job.id, way)
+        assert claim is not None
+        if way == "fail":
+            ledger.fail(job.id, claim.token, {}, retry=True)
+        elif way == "cancel":
+            ledger.cancel(job.id)
+        else:
+            ledger.requeue_worker("stop")
+        ended.append(job.id)
+    assert {delivery.job_id for delivery in ledger.due_deliveries(utc_now())} == set(ended)

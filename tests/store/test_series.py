@@ -1,0 +1,46 @@
+import pytest
+
+from spinepaint.store import Ledger, Series, SeriesInUse, UnknownSeries, new_id, source_prefix
+from spinepaint.store.database import utc_now
+
+
+def test_a_series_is_found_again_as_it_was(ledger: Ledger) -> None:
+    series_id = new_id()
+    ledger.add_series(
+        sha256="ab", geometry={"shape": [1, 2, 3]}, warnings=["thick"], artifact_key=source_prefix(series_id), series_id=series_id
+    )
+    kept = ledger.get_series(series_id)
+    assert kept is not None
+    assert (kept.geometry, kept.warnings, kept.artifact_key) == ({"shape": [1, 2, 3]}, ["thick"], f"sources/{series_id}/")
+    assert ledger.get_series("no-such-series") is None
+
+
+def test_series_are_listed_newest_first_for_their_tenant(ledger: Ledger) -> None:
+    ids = [
+        ledger.add_series(sha256="0", geometry={}, warnings=[], artifact_key="k", tenant=tenant).id for tenant in ("a", "b", "a")
+    ]
+    assert [series.id for series in ledger.list_series("a")] == [ids[2], ids[0]]
+    assert len(ledger.list_series()) == 3
+
+
+def test_a_series_is_kept_while_a_job_reads_it(ledger: Ledger, series: Series) -> None:
+    job = ledger.submit_job(series.id, {})
+    with pytest.raises(SeriesInUse):
+        ledger.delete_series(series.id)
+    ledger.claim(job.id, "w")
+    with pytest.raises(SeriesInUse):
+        ledger.delete_series(series.id)
+    assert ledger.get_series(series.id) is not None
+
+
+def test_a_deleted_series_leaves_its_finished_jobs_and_owes_the_deletion_of_its_files(ledger: Ledger, series: Series) -> None:
+    job = ledger.submit_job(series.id, {})
+    ledger.cancel(job.id)
+    ledger.delete_series(series.id)
+    assert ledger.get_series(series.id) is None
+    kept = ledger.get_job(job.id)
+    assert kept is not None
+    assert (kept.state, kept.series_id) == ("cancelled", None)
+    assert ledger.due_discards(utc_now()) == ["sources/a/"]
+    with pytest.raises(UnknownSeries):
+        ledger.delete_series(series.id)
