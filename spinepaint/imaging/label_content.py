@@ -78,6 +78,13 @@ def report_content(
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
-        # The image library describes single frames; an Enhanced series is named as evidence, and by its frame of reference.
-        referenced_images=None if "NumberOfFrames" in images[0] else images,
+        referenced_images=images if _describable(images) else None,
     )
+
+
+def _describable(images: Sequence[Dataset]) -> bool:
+    """Whether the image library can describe them: it takes single frames whose slice thickness is known.
+
+    Without it the series is still named as evidence, and the landmark by its frame of reference.
+    """
+    return all("NumberOfFrames" not in image and image.get("SliceThickness") for image in images)

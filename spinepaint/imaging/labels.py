@@ -11,6 +11,7 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
+from pydicom.valuerep import DSfloat
 
 from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.derived import DerivedSeries
@@ -52,6 +53,11 @@ def write_edit_segmentation(
     if not edit.any():
         raise ValueError("the edit is empty: there is nothing to segment")
     uid = provenance.uid("segmentation", derived.series_uid)
+    images = _acceptable(derived)
+    for image in images:
+        # A segmentation must have a thickness. Where the source lost its own, the voxels reach from slice to slice.
+        if "NumberOfFrames" not in image and not image.get("SliceThickness"):
+            image.SliceThickness = DSfloat(volume.spacing[0], auto_format=True)
     description = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label="Edited region",
@@ -64,7 +70,7 @@ def write_edit_segmentation(
         anatomic_regions=[concept(FSU_CODES[provenance.fsu])],
     )
     segmentation = hd.seg.Segmentation(
-        source_images=_acceptable(derived),
+        source_images=images,
         pixel_array=edit.astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[description],

@@ -204,3 +204,9 @@ def test_an_untouched_series_can_be_written_but_not_segmented(tmp_path: Path, pa
     np.testing.assert_array_equal(derived.stored, painted.volume.stored)
     with pytest.raises(ValueError, match="empty"):
         write_edit_segmentation(tmp_path / "edit.dcm", derived, painted.volume, nothing, PROVENANCE)
+
+
+def test_a_series_without_slice_thickness_is_labelled_too(tmp_path: Path) -> None:
+    make_series(tmp_path / "in", slices=5, rows=40, columns=40, mutate=lambda ds, _: ds.pop("SliceThickness"))
+    for path in write_labels(paint(tmp_path / "in", tmp_path / "out"), tmp_path / "labels"):
+        assert complaints(path) == []
