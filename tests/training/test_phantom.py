@@ -1,20 +1,28 @@
 """The phantom keeps its definitions, its seed and its hands off the rest of the spine."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from spinepaint.imaging.vocabulary import SEVERITIES, Fsu
+from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology
 from spinepaint.training.phantom import DISC_TISSUES, FSU_UPPER, VERTEBRAE, Phantom, Tissue, make_phantom
 
-SMALL = {"matrix": 256, "pixel_mm": 0.98, "slices": 13, "spacing_mm": 4.4, "thickness_mm": 4.0, "offset_mm": (0.0, 35.0, 0.0)}
+SMALL: dict[str, Any] = {
+    "matrix": 256,
+    "pixel_mm": 0.98,
+    "slices": 13,
+    "spacing_mm": 4.4,
+    "thickness_mm": 4.0,
+    "offset_mm": (0.0, 35.0, 0.0),
+}
 LEVELS = tuple(f.value for f in Fsu)
 
 
 @cache
 def phantom(seed: int, condition: tuple[str, str] | None = None, fsus: tuple[str, ...] = LEVELS) -> Phantom:
-    return make_phantom(seed, {fsu: condition for fsu in fsus} if condition else None, **SMALL)
+    return make_phantom(seed, dict.fromkeys(fsus, condition) if condition else None, **SMALL)
 
 
 def test_the_same_seed_gives_the_same_phantom_and_another_seed_another() -> None:
@@ -25,8 +33,8 @@ def test_the_same_seed_gives_the_same_phantom_and_another_seed_another() -> None
     assert not np.array_equal(phantom(3).voxels, phantom(4).voxels)
 
 
-@pytest.mark.parametrize("pathology", list(SEVERITIES))
-def test_a_lesion_leaves_everything_beyond_its_level_bit_identical(pathology: str) -> None:
+@pytest.mark.parametrize("pathology", list(Pathology))
+def test_a_lesion_leaves_everything_beyond_its_level_bit_identical(pathology: Pathology) -> None:
     healthy = phantom(3)
     ill = phantom(3, (pathology, SEVERITIES[pathology][1]), ("L3-L4",))
     centre = np.array(healthy.disc_centres_lps_mm["L3-L4"])
@@ -101,7 +109,8 @@ def test_voxels_are_whole_12_bit_numbers_on_the_grid_asked_for() -> None:
     assert voxels.dtype == np.float32
     assert voxels.shape == (13, 256, 256)
     assert np.array_equal(voxels, np.rint(voxels))
-    assert voxels.min() >= 0 and voxels.max() <= 4095
+    assert voxels.min() >= 0
+    assert voxels.max() <= 4095
     assert phantom(3).spacing == pytest.approx((4.4, 0.98, 0.98))
 
 

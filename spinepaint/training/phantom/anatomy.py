@@ -102,7 +102,7 @@ def sample_anatomy(seed: int) -> Anatomy:
     disc = DISC_HEIGHT * scale * rng.normal(1.0, 0.08, n) * thinning
     top = np.concatenate([[0.0], np.cumsum(height + disc)[:-1]])
     body_s, disc_s = top + height / 2, top + height + disc / 2
-    sac = rng.uniform(11.5, 16.0) * SAC_SHAPE * scale
+    sac = rng.uniform(11.5, 15.0) * SAC_SHAPE * scale
     # widths of bodies and canal go together, so the pedicles stand outside the sac
     sac_half_width = sac * rng.uniform(0.62, 0.78)
     return Anatomy(
@@ -129,7 +129,7 @@ def sample_anatomy(seed: int) -> Anatomy:
         sac_end_s=float(body_s[S2] + rng.normal(0.0, 9.0)),
         conus_s=float(disc_s[L1] + rng.normal(-4.0, 10.0)),
         cord_half_depth=float(rng.uniform(3.2, 4.2)),
-        epidural_fat=rng.uniform(1.5, 5.5, n) * rng.uniform(0.6, 1.3),
+        epidural_fat=rng.uniform(1.5, 4.5, n) * rng.uniform(0.6, 1.1),
         flavum=float(rng.uniform(2.4, 4.0)),
         spinous_length=rng.uniform(25.0, 31.0, n) * scale * SPINOUS_SHAPE,
         spinous_height=rng.uniform(0.58, 0.78, n) * height * np.where(np.arange(n) >= L5, 0.75, 1.0),

@@ -87,15 +87,19 @@ def _herniation(anatomy: Anatomy, lesion: Lesion, x: F64, s: F64) -> F64:
     return np.asarray((lesion.protrusion_mm + 2.0) * along * across - 2.0)
 
 
-def paint_epidural(canvas: Canvas, anatomy: Anatomy, surfaces: CanalSurfaces, signals: Signals) -> None:
-    """Fat around the sac, and the flavum behind it, before bones are painted over them."""
+def paint_epidural(canvas: Canvas, anatomy: Anatomy, surfaces: CanalSurfaces, healthy: CanalSurfaces, signals: Signals) -> None:
+    """Fat around the sac, and the flavum behind it, before bones are painted over them.
+
+    A stenosis moves the flavum's front, not its back on the laminae: it thickens.
+    """
     limit = float(anatomy.sac_half_width.max()) + 8.0
     box = canvas.box((0.0, float(canvas.s[-1])), (-4.0, 34.0), (-limit, limit))
     if box is None:
         return
     rear = _on(surfaces.rear, box.index)
     side = np.abs(box.x) - (anatomy.sac_half_width.max() + 3.0)
-    flavum = np.maximum(np.maximum(box.d - rear - np.float32(anatomy.flavum), -3.0 - box.d), side - 2.0)
+    behind = _on(healthy.rear, box.index) + np.float32(anatomy.flavum)
+    flavum = np.maximum(np.maximum(box.d - behind, -3.0 - box.d), side - 2.0)
     canvas.paint(box, canvas.alpha(flavum.astype(np.float32)), signals.flavum, Tissue.FLAVUM)
     fat = np.maximum(np.maximum(box.d - rear, -3.0 - box.d), side).astype(np.float32)
     front = canvas.alpha((box.d - _on(surfaces.front, box.index)).astype(np.float32), 1.5)

@@ -129,4 +129,4 @@ def acquire(acquisition: Acquisition, clean: F32, seed: int) -> F32:
     real = image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = sigma * rng.standard_normal(image.shape, dtype=np.float32)
     magnitude = np.sqrt(real * real + imaginary * imaginary) * np.float32(acquisition.gain)
-    return np.clip(np.rint(magnitude), 0, 4095).astype(np.float32)
+    return np.asarray(np.clip(np.rint(magnitude), 0, 4095), np.float32)

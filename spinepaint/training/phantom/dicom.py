@@ -4,23 +4,24 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from spinepaint.training.phantom.headers import PROTOCOLS, Protocol
 from spinepaint.training.phantom.phantom import Phantom
 
 
-def _uid(*parts: object) -> str:
+def _uid(*parts: object) -> UID:
     """A UID under 2.25 (PS3.5 B.2) that depends on `parts` alone."""
     digest = bytearray(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
-    return f"2.25.{int.from_bytes(digest, 'big')}"
+    return UID(f"2.25.{int.from_bytes(digest, 'big')}")
 
 
-def _numbers(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> list[str]:
+def _numbers(values: NDArray[np.float64]) -> list[str]:
     return [format_number_as_ds(float(v) + 0.0) for v in values]
 
 
@@ -111,7 +112,7 @@ def _sequence(ds: Dataset, phantom: Phantom, protocol: Protocol) -> None:
     ds.FlipAngle = format_number_as_ds(protocol.flip_angle_deg)
 
 
-def _write_slice(path: Path, phantom: Phantom, shared: Dataset, k: int, level: float, uid: str) -> None:
+def _write_slice(path: Path, phantom: Phantom, shared: Dataset, k: int, level: float, uid: UID) -> None:
     affine = phantom.affine
     spacing = phantom.spacing
     columns, rows = affine[:3, 2] / spacing[2], affine[:3, 1] / spacing[1]

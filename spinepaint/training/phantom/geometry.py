@@ -87,6 +87,7 @@ class Canvas:
     """
 
     def __init__(self, x: F32, s: F32, d: F32) -> None:
+        """Make an empty canvas on lateral positions `x` (X, S) and the axes `s` and `d`, evenly spaced, in mm."""
         self.x, self.s, self.d = x, s, d
         self.step = float(s[1] - s[0])
         shape = (x.shape[0], s.size, d.size)
@@ -115,7 +116,7 @@ class Canvas:
     def alpha(self, distance: F32, soft_mm: float | None = None) -> F32:
         """Coverage from a signed distance in mm (negative inside), antialiased over one step or `soft_mm`."""
         ramp = np.float32(1.0 / (soft_mm or self.step))
-        return np.clip(np.float32(0.5) - distance * ramp, np.float32(0), np.float32(1))
+        return np.asarray(np.clip(np.float32(0.5) - distance * ramp, np.float32(0), np.float32(1)), np.float32)
 
     def paint(
         self,

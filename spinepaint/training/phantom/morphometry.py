@@ -14,6 +14,10 @@ from spinepaint.training.phantom.pathology import Lesion
 
 FINE_MM = 0.25
 MIDDLE_MM = 4.0
+CANAL_MM = 24.5  # about how far the middle of an adult's canal lies behind that of the disc
+BACK_LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7)
+DEEPEST_MM = 24.0
+FLAVUM_MM = 1.5
 # the patch that intensities are measured on: along the spine, and along AP from the disc's centre, in mm
 ALONG_MM = np.arange(-20.0, 20.01, 0.5)
 BEHIND_MM = np.arange(-4.0, 48.01, FINE_MM)
@@ -26,6 +30,7 @@ class Morphometry:
     """Truth at one disc.
 
     canal_ap_mm: depth of the dural sac (what CSF and roots fill), least over the disc's height, mean over the middle 6 mm.
+    disc_to_flavum_mm: depth of all that is bright in T2 there: sac and epidural fat, in the same place and way.
     csf_area_mm2: axial area of the sac at the disc.
     protrusion_mm: furthest disc material behind the line of the posterior vertebral corners.
     bony_canal_ap_mm: from that line to the flavum, midline, at the disc.
@@ -33,6 +38,7 @@ class Morphometry:
     """
 
     canal_ap_mm: float
+    disc_to_flavum_mm: float
     csf_area_mm2: float
     protrusion_mm: float
     bony_canal_ap_mm: float
@@ -57,6 +63,7 @@ def measure(anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], lev
     stretch = 1 - float(line.curvature(np.array([anatomy.disc_s[level]]))[0]) * float(d[0, 0, 0])
     return Morphometry(
         canal_ap_mm=float(depth[middle][:, at_disc].mean(axis=0).min()),
+        disc_to_flavum_mm=float((fields.rear - fields.front)[middle][:, at_disc].mean(axis=0).min()),
         csf_area_mm2=float(area[at_disc].min()),
         protrusion_mm=float(max(fields.disc.max(), 0.0)),
         bony_canal_ap_mm=float(fields.rear[x.size // 2, centre]),
@@ -68,7 +75,8 @@ def measure(anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], lev
 class IntensityMeasure:
     """What `measure_intensity` finds, mm; nan where no CSF can be found.
 
-    canal_ap_mm: half-maximum width of the bright run behind the disc, mean over the middle slices; 0 where none is left.
+    canal_ap_mm: depth of the bright run behind the disc, from its half-maximum to the flavum, mean over the middle slices; 0 where
+        none is left. It holds the sac and the fat behind it, which no threshold tells apart: compare with `disc_to_flavum_mm`.
     protrusion_mm: how far the dark-to-bright edge at the disc lies behind the course it has along both vertebrae.
     """
 
@@ -112,22 +120,23 @@ def _edges(image: NDArray[np.float32], centre: F64, mark: F64, spacing: F64) -> 
     place = BEHIND_MM[None, :, None] * axis + ALONG_MM[:, None, None] * down
     rows, columns = np.moveaxis(centre[1:] + place / spacing[1:], -1, 0)
     patch = gaussian_filter1d(map_coordinates(image, [rows, columns], order=1, mode="nearest"), 2.0, axis=0).astype(np.float64)
-    margin = float(np.linalg.norm((mark[1:] - centre[1:]) * spacing[1:]))
-    path = _sac_path(patch, margin)
+    path = _sac_path(patch)
     peak = patch[np.arange(path.size), path]
     bright = float(np.percentile(peak, 75))
-    behind = (BEHIND_MM > 0) & (margin + 2.0 > BEHIND_MM)
-    threshold = 0.5 * (bright + float(np.percentile(patch[:, behind], 5)))
-    found = [_run(row, start, threshold) for row, start in zip(patch, path, strict=True)]
+    behind = (BEHIND_MM > 8.0) & (BEHIND_MM < CANAL_MM - 3.0)
+    dark = float(np.percentile(patch[:, behind], 5))
+    found = [_run(row, start, dark, bright - dark) for row, start in zip(patch, path, strict=True)]
     return np.array([f for f, _ in found]), np.array([b for _, b in found])
 
 
-def _sac_path(patch: F64, margin: float) -> NDArray[np.int64]:
+def _sac_path(patch: F64) -> NDArray[np.int64]:
     """The brightest smooth path down the canal, by dynamic programming: a column of the patch for each row."""
-    window = (margin - 3.0 < BEHIND_MM) & (margin + 17.0 > BEHIND_MM)
+    window = (BEHIND_MM > 14.0) & (BEHIND_MM < 36.0)
     first = int(np.flatnonzero(window)[0])
     gain = gaussian_filter1d(patch, 4.0, axis=1)[:, window]
-    gain = np.minimum(gain, np.percentile(gain, 85))
+    # fat behind is often brighter than CSF (the coil lies there): past a level brightness counts no more, but place does
+    cap = 0.8 * float(np.median(gain.max(axis=1)))
+    gain = np.minimum(gain, cap) - 0.3 * cap * ((BEHIND_MM[window] - CANAL_MM) / 10.0) ** 2
     total, back = gain.copy(), np.zeros(gain.shape, np.int64)
     steps = np.arange(-2, 3)
     for i in range(1, gain.shape[0]):
@@ -142,28 +151,39 @@ def _sac_path(patch: F64, margin: float) -> NDArray[np.int64]:
     return path + first
 
 
-def _run(row: F64, start: int, threshold: float) -> tuple[float, float]:
-    """Both half-maximum crossings about the brightest sample within 3 mm of `start`, between samples."""
+def _run(row: F64, start: int, dark: float, contrast: float) -> tuple[float, float]:
+    """Front and back of the bright run about the brightest sample within 3 mm of `start`, between samples.
+
+    The front is the half-maximum. Roots lie against the back of the sac, so its back is the first place where the signal stays low
+    for `FLAVUM_MM`; how low is raised until one is found, for a flavum that a bright coil or fat beside it lifts.
+    """
     lo, hi = max(start - 12, 1), min(start + 13, row.size - 1)
     start = lo + int(np.argmax(row[lo:hi]))
-    if row[start] <= threshold:
+    threshold = dark + 0.5 * contrast
+    front = np.flatnonzero(row[:start] < threshold)
+    if row[start] <= threshold or front.size == 0:
         return np.nan, np.nan
-    below = np.flatnonzero(row < threshold)
-    front, back = below[below < start], below[below > start]
-    if front.size == 0 or back.size == 0:
-        return np.nan, np.nan
-    i, j = front[-1], back[0]
+    i = int(front[-1])
     f = i + (threshold - row[i]) / (row[i + 1] - row[i])
-    b = j - (threshold - row[j]) / (row[j - 1] - row[j])
-    return BEHIND_MM[0] + f * FINE_MM, BEHIND_MM[0] + b * FINE_MM
+    long = round(FLAVUM_MM / FINE_MM)
+    for level in BACK_LEVELS:
+        low = dark + level * contrast
+        under = np.convolve(row[start:] < low, np.ones(long), mode="valid") > long - 0.5
+        back = start + np.flatnonzero(under)
+        if back.size and (back[0] - f) * FINE_MM < DEEPEST_MM and row[back[0] - 1] > low:
+            j = int(back[0])
+            b = j - (low - row[j]) / (row[j - 1] - row[j])
+            return BEHIND_MM[0] + f * FINE_MM, BEHIND_MM[0] + b * FINE_MM
+    return BEHIND_MM[0] + f * FINE_MM, np.nan
 
 
 def _width(front: F64, back: F64) -> float:
-    """Least width at the disc's height: 0 where a row has no run while the vertebrae have one."""
+    """Lower quartile of the width at the disc's height: a row without a run counts 0, one without a back not at all."""
     at_disc = np.abs(ALONG_MM) <= 2.0
-    if np.isfinite(front).mean() < 0.3:
+    width = np.where(np.isnan(front), 0.0, back - front)[at_disc]
+    if np.isfinite(front).mean() < 0.3 or np.isnan(width).mean() > 0.5:
         return float("nan")
-    return float(np.nan_to_num((back - front)[at_disc], nan=0.0).min())
+    return float(np.nanpercentile(width, 25))
 
 
 def _protrusion(front: F64) -> float:

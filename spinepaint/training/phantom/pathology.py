@@ -80,8 +80,8 @@ def _herniation(rng: np.random.Generator, anatomy: Anatomy, level: int, severity
         protrusion = rng.uniform(3.1, max(3.2, min(4.8, 0.32 * depth)))
         half_width = rng.uniform(4.0, 7.5)
     else:
-        low = max(5.2, 0.345 * depth)
-        protrusion = rng.uniform(low, max(low + 0.3, min(8.8, 0.6 * depth)))
+        low = min(max(5.2, 0.345 * depth), 8.6)
+        protrusion = rng.uniform(low, max(low + 0.2, min(8.8, 0.6 * depth)))
         half_width = rng.uniform(5.0, 9.0)
     disc = anatomy.disc_height[level]
     reach = 0.5 * disc + rng.uniform(0.0, 1.5, 2)
@@ -97,7 +97,7 @@ def _herniation(rng: np.random.Generator, anatomy: Anatomy, level: int, severity
 
 
 def _stenosis(rng: np.random.Generator, anatomy: Anatomy, level: int, severity: Severity) -> Lesion:
-    ratio = rng.uniform(0.47, 0.63) if severity is Severity.MODERATE else rng.uniform(0.12, 0.33)
+    ratio = rng.uniform(0.49, 0.63) if severity is Severity.MODERATE else rng.uniform(0.12, 0.33)
     lost = (1 - ratio) * anatomy.sac_depth[level]
     return Lesion(
         level, Pathology.CENTRAL_CANAL_STENOSIS, severity,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity
 from spinepaint.training.phantom.anatomy import Anatomy, sample_anatomy
@@ -139,16 +140,12 @@ def _frame(anatomy: Anatomy, acquisition: Acquisition, line: Centreline) -> Fram
     """The grid about the middle between L1 and S1; slices run from left to right, along the image's normal."""
     a = acquisition
     middle = float(np.mean(np.interp(anatomy.body_s[[L1, S1]], line.s, line.z)))
-    x = a.offset_mm[0] - (np.arange(a.slices) - (a.slices - 1) / 2) * a.spacing_mm
+    x = np.asarray(a.offset_mm[0] - (np.arange(a.slices) - (a.slices - 1) / 2) * a.spacing_mm, np.float64)
     half = (a.matrix - 1) / 2 * a.pixel_mm
     y0 = float(np.interp(middle, line.z[::-1], line.y[::-1])) - a.offset_mm[1] * a.matrix * a.pixel_mm / 300.0
     y = y0 + np.arange(a.matrix) * a.pixel_mm - half
     z = middle + a.offset_mm[2] + half - np.arange(a.matrix) * a.pixel_mm
-    ax, ay, az = np.deg2rad(a.oblique_deg)
-    rx = np.array([[1, 0, 0], [0, np.cos(ax), -np.sin(ax)], [0, np.sin(ax), np.cos(ax)]])
-    ry = np.array([[np.cos(ay), 0, np.sin(ay)], [0, 1, 0], [-np.sin(ay), 0, np.cos(ay)]])
-    rz = np.array([[np.cos(az), -np.sin(az), 0], [np.sin(az), np.cos(az), 0], [0, 0, 1]])
-    rotation = rz @ ry @ rx
+    rotation = Rotation.from_euler("xyz", a.oblique_deg, degrees=True).as_matrix()
     affine = np.eye(4)
     affine[:3, 0] = rotation @ [-a.spacing_mm, 0, 0]
     affine[:3, 1] = rotation @ [0, 0, -a.pixel_mm]
@@ -169,7 +166,7 @@ def _render(
     x_canvas, s_canvas = canvas.x.astype(np.float64), canvas.s.astype(np.float64)
     surfaces = canal_surfaces(anatomy, lesions, x_canvas, s_canvas)
     healthy = canal_surfaces(anatomy, (), x_canvas, s_canvas)
-    paint_epidural(canvas, anatomy, surfaces, signals)
+    paint_epidural(canvas, anatomy, surfaces, healthy, signals)
     paint_discs(canvas, anatomy, line, lesions, signals, seed)
     paint_posterior(canvas, anatomy, healthy, signals, seed)
     paint_bodies(canvas, anatomy, line, lesions, signals, seed)

@@ -104,6 +104,6 @@ def _interspinous(canvas: Canvas, anatomy: Anatomy, rear: NDArray[np.float64], s
     start = rear[box.index[1]].astype(np.float32)[None, :, None]
     deep = 1.0 + np.interp(box.s.astype(np.float64), anatomy.body_s, anatomy.spinous_length).astype(np.float32)
     distance = np.maximum(np.maximum(start - box.d, box.d - start - deep), np.abs(box.x) - np.float32(3.0))
-    fatty = np.clip(np.float32(0.15 + 0.5 * anatomy.age) + np.float32(0.28) * streak, 0, 1)
+    fatty = np.clip(np.float32(0.12 + 0.35 * anatomy.age) + np.float32(0.2) * streak, 0, 1)
     value = signals.muscle + (np.float32(signals.fat) - signals.muscle) * fatty
     canvas.paint(box, canvas.alpha(distance.astype(np.float32), 1.5), value.astype(np.float32), Tissue.MUSCLE)

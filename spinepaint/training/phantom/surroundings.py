@@ -33,7 +33,7 @@ def _ramp(distance: F32, width: float) -> F32:
     return np.asarray(np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1), np.float32)
 
 
-def _lay(image: F32, labels: Labels, alpha: F32, value: F32 | float, tissue: Tissue | None) -> None:
+def _lay(image: F32, labels: Labels, alpha: F32, value: F32 | np.float32, tissue: Tissue | None) -> None:
     image += alpha * (value - image)
     if tissue is not None:
         labels[np.broadcast_to(alpha >= 0.5, labels.shape)] = tissue
@@ -48,9 +48,10 @@ def surroundings(anatomy: Anatomy, line: Centreline, signals: Signals, place: Pl
     muscle = np.float32(signals.muscle) * (1 + np.float32(0.12) * fine + np.float32(0.1) * coarse)
     septa = np.exp(-((smooth_noise(rng, shape, (2.0, 20.0 / px, 5.0 / px)) / np.float32(0.08)) ** 2))
     fat = np.float32(signals.fat) * (1 - np.float32(0.25) * septa + np.float32(0.03) * coarse)
-    image, labels = fat.copy(), np.full(shape, Tissue.FAT, np.uint8)
+    image = np.float32(signals.fat) * (1 + np.float32(0.05) * coarse - np.float32(0.06) * np.clip(fine, 0, None))
+    labels = np.full(shape, Tissue.FAT, np.uint8)
     _front(rng, anatomy, signals, place, fine, muscle, image, labels)
-    _back(rng, anatomy, line, signals, place, (coarse, fine, muscle, fat), image, labels)
+    _back(rng, anatomy, line, signals, place, (coarse, muscle, fat), image, labels)
     return image, labels
 
 
@@ -88,10 +89,10 @@ def _front(
 
 def _back(
     rng: np.random.Generator, anatomy: Anatomy, line: Centreline, signals: Signals, place: Place,
-    tissue: tuple[F32, F32, F32, F32], image: F32, labels: Labels,
+    tissue: tuple[F32, F32, F32], image: F32, labels: Labels,
 ) -> None:  # fmt: skip
     """Paraspinal muscle with fatty streaks, fascia, subcutaneous fat, skin and air."""
-    coarse, fine, muscle, fat = tissue
+    coarse, muscle, fat = tissue
     px, shape = place.pixel_mm, place.x.shape
     streak = smooth_noise(rng, shape, (1.5, 12.0 / px, 2.5 / px)) + np.float32(0.5) * smooth_noise(
         rng, shape, (1.0, 5.0 / px, 1.5 / px)
