@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates, median_filter
 
 from spinepaint.training.canal_path import Array, best_curve
+from spinepaint.training.noise_level import noise_level
 from spinepaint.training.spider import DiscBox
 
 U_MM: Array = np.arange(-44.0, 44.5, 0.5)
@@ -70,14 +71,6 @@ class DiscAnatomy:
         return self.margin[0] + (u * c + v * r) / self.spacing_mm, self.margin[1] + (v * c - u * r) / self.spacing_mm
 
 
-def noise_level(image: NDArray[np.float32]) -> float:
-    """Standard deviation of the noise, robustly, from the residue of a 3x3 Laplacian-like mask (Immerkaer 1996)."""
-    d = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
-    residue = d[2:] - 2 * d[1:-1] + d[:-2]
-    inside = image[1:-1, 1:-1] > 8
-    return float(np.median(np.abs(residue[inside])) / 0.6745 / 6.0) if inside.any() else 0.0
-
-
 def _between(x: Array, low: float, high: float) -> NDArray[np.bool_]:
     return (x > low) & (x < high)
 
@@ -123,7 +116,8 @@ def _borders(frame: Array, centre: Array) -> tuple[Array, Array, Array]:
     sac are grey, so a border must also have no dark gap between itself and the column's centre.
     """
     middle = np.clip(np.searchsorted(_V_MM, centre), 24, _V_MM.size - 25)
-    ridge = np.array([np.percentile(row[m - 12 : m + 13], 90) for row, m in zip(frame, middle, strict=True)])
+    around = np.take_along_axis(frame, middle[:, None] + np.arange(-12, 13), axis=1)
+    ridge = np.percentile(around, 90, axis=1)
     level = gaussian_filter1d(np.asarray(median_filter(ridge, 25, mode="nearest"), dtype=np.float64), 4.0, mode="nearest")
     level = np.maximum(level, 1.0)  # beyond the image's edge
     front, back = centre, centre
@@ -171,7 +165,7 @@ def find_anatomy(image: NDArray[np.float32], spacing_mm: float, disc: DiscBox, p
     blank = np.zeros(U_MM.size)
     start = (float(origin[0]), float(origin[1]))
     found = DiscAnatomy(start, posterior, spacing_mm, blank, blank, (0.0, 1.0), 5.0, 0.0, 0.0, 0.0, noise_level(image))
-    for _ in range(2):  # the second time from the disc's own margin
+    for recentre in (1.0, 1.0, 0.0):  # at last from the middle of the disc's own margin
         frame = _sample(image, *found.to_pixels(*np.meshgrid(U_MM, _V_MM, indexing="ij")))
         u, v = found.to_frame(*path)
         order = np.argsort(u)
@@ -180,7 +174,9 @@ def find_anatomy(image: NDArray[np.float32], spacing_mm: float, disc: DiscBox, p
         if not _has_edges(frame, front, back, csf):
             return None
         margin, annulus = _disc_margin(frame, float(np.interp(0.0, U_MM, front)), csf)
-        row, column = found.to_pixels(np.zeros(1), np.array([margin]))
+        axis = _disc_axis(image, found, margin)
+        along, half_height = _extent(image, found, margin, axis)
+        row, column = found.to_pixels(np.array([recentre * along]), np.array([margin]))
         bodies = frame[_between(np.abs(U_MM), 9, 20)][:, _between(_V_MM, margin - 12, margin - 3)]
         found = DiscAnatomy(
             margin=(float(row[0]), float(column[0])),
@@ -188,8 +184,8 @@ def find_anatomy(image: NDArray[np.float32], spacing_mm: float, disc: DiscBox, p
             spacing_mm=spacing_mm,
             front=front - margin,
             back=back - margin,
-            disc_axis=_disc_axis(image, found, margin),
-            disc_half_height_mm=_half_height(frame, margin),
+            disc_axis=axis,
+            disc_half_height_mm=half_height,
             csf=csf,
             annulus=annulus,
             marrow=float(np.median(bodies)),
@@ -222,29 +218,32 @@ def _disc_axis(image: NDArray[np.float32], found: DiscAnatomy, margin: float) ->
     return axis
 
 
-def _half_height(frame: Array, margin: float) -> float:
-    """Half the disc's height in mm just in front of its posterior margin, by half-maximum against the bodies."""
-    profile = gaussian_filter1d(frame[:, _between(_V_MM, margin - 9, margin - 3)].mean(1), 1.0)
+def _extent(image: NDArray[np.float32], found: DiscAnatomy, margin: float, axis: tuple[float, float]) -> tuple[float, float]:
+    """(middle u, half height) in mm of the disc in front of its posterior margin, by half-maximum against the bodies."""
+    depth = np.arange(3.0, 8.0, 1.0)[None, :]
+    u, v = np.broadcast_arrays(U_MM[:, None] - depth * axis[0], margin - depth * axis[1])
+    profile = gaussian_filter1d(_sample(image, *found.to_pixels(u, v)).mean(1), 1.0)
     middle = U_MM.size // 2
-    dark = float(profile[np.abs(U_MM) < 4].min())
-    bright = float(np.median(profile[_between(np.abs(U_MM), 9, 20)]))
-    up, down = (_crossing(-profile, middle, step, -0.5 * (dark + bright)) for step in (-1, 1))
+    half = 0.5 * (float(profile[np.abs(U_MM) < 4].min()) + float(np.median(profile[_between(np.abs(U_MM), 9, 20)])))
+    start = middle - 8 + int(profile[middle - 8 : middle + 9].argmin())
+    up, down = (_crossing(-profile, start, step, -half) for step in (-1, 1))
     if up is None or down is None:
-        return 5.0
-    return float(np.clip(0.25 * (down - up), 3.0, 7.0))  # half of the distance, at 0.5 mm a sample
+        return 0.0, 5.0
+    return float(np.clip(0.25 * (up + down) - 0.5 * middle, -3.5, 3.5)), float(np.clip(0.25 * (down - up), 3.0, 7.0))
 
 
 def is_certain(a: DiscAnatomy) -> bool:
     """Whether the borders and levels are those of a canal in the mid-sagittal plane."""
-    sure, near = np.abs(U_MM) <= 24, np.abs(U_MM) <= 12
+    sure = np.abs(U_MM) <= 24
     width = (a.back - a.front)[sure]
     return bool(
         width.min() > 3.0
-        and (a.back - a.front)[near].min() > 6.0
+        and width[24:-24].min() > 6.0  # within 12 mm
         and width.max() < 24.0
         and np.abs(np.diff(a.front[sure])).max() < 0.8
         and np.abs(np.diff(a.back[sure])).max() < 0.9
         and 0.0 <= float(np.interp(0.0, U_MM, a.front)) < 7.0
         and a.csf > 1.5 * a.annulus
+        and a.marrow > 1.3 * a.annulus
         and a.csf > 1.15 * a.marrow
     )

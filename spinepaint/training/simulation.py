@@ -63,7 +63,7 @@ def draw_herniation(anatomy: DiscAnatomy, severity: Severity, rng: np.random.Gen
         return None
     depth = float(rng.uniform(low, high))
     height = float(np.clip(rng.uniform(6.5, 9.5) + 0.6 * (depth - 3.0), 6.5, 12.0))
-    migration = float(rng.uniform(-1.0, 1.0)) * anatomy.disc_half_height_mm * (1.0 if rng.random() < 0.35 else 0.35)
+    migration = float(rng.uniform(-1.0, 1.0)) * anatomy.disc_half_height_mm * (1.0 if rng.random() < 0.2 else 0.35)
     darkening = float(rng.uniform(0.25, 0.65)) if rng.random() < 0.75 else 0.0
     squareness, grey = float(rng.uniform(1.9, 2.6)), float(rng.uniform(0.2, 1.0))
     return Herniation(depth, height, migration, squareness, grey, darkening, int(rng.integers(2**31)))

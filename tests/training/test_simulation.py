@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from spinepaint.imaging.vocabulary import Severity
-from spinepaint.training.anatomy2d import find_anatomy, noise_level
+from spinepaint.training.anatomy2d import find_anatomy
 from spinepaint.training.canal_path import csf_path, true_spacing
+from spinepaint.training.noise_level import noise_level
 from spinepaint.training.scene import Image
 from spinepaint.training.simulation import herniate, stenose
 from tests.training.drawn_slice import ANNULUS, CSF, LEVEL_MM, SAC_MM, SPACING_MM, WALL_MM, draw_slice, drawn_anatomy
@@ -15,9 +16,9 @@ from tests.training.drawn_slice import ANNULUS, CSF, LEVEL_MM, SAC_MM, SPACING_M
 DISC_ROW_MM = 29.0 + LEVEL_MM
 
 
-def bright_run_mm(image: Image, row: float) -> tuple[float, float]:
+def bright_run_mm(image: Image, row: int) -> tuple[float, float]:
     """(front, width) in mm of the sac at a row: the run about the brightest pixel above half its height over the annulus."""
-    profile = image[round(row) - 1 : round(row) + 2].mean(0)
+    profile = image[row - 1 : row + 2].mean(0)
     first, last = round((WALL_MM - 2) / SPACING_MM), round((WALL_MM + SAC_MM + 1) / SPACING_MM)
     peak = first + int(profile[first:last].argmax())
     below = np.flatnonzero(profile < 0.5 * (ANNULUS + profile[peak]))
@@ -63,7 +64,7 @@ def test_herniation_protrudes_as_far_as_its_severity_says(severity: Severity, lo
     made = herniate(image, drawn_anatomy(image, boxes), severity, np.random.default_rng(seed))
     assert made is not None
     after, landmark, measures = made
-    rows = np.arange(round(landmark[0]) - 4, round(landmark[0]) + 5)
+    rows = range(round(landmark[0]) - 4, round(landmark[0]) + 5)
     fronts = [bright_run_mm(after, row)[0] for row in rows]
     protrusion = max(fronts) - landmark[1] * SPACING_MM
     assert low - 0.7 <= protrusion <= high + 0.7
@@ -78,7 +79,7 @@ def test_stenosis_leaves_the_share_of_the_canal_its_severity_says(severity: Seve
     image, boxes = draw_slice(seed)
     after, landmark, measures = stenose(image, drawn_anatomy(image, boxes), severity, np.random.default_rng(seed))
     assert landmark[1] * SPACING_MM == pytest.approx(WALL_MM + SAC_MM / 2, abs=1.0)
-    rows = np.arange(round(landmark[0]) - 4, round(landmark[0]) + 5)
+    rows = range(round(landmark[0]) - 4, round(landmark[0]) + 5)
     narrowest = min(bright_run_mm(after, row)[1] for row in rows)
     assert low - 0.08 <= narrowest / SAC_MM <= high + 0.08
     assert low - 0.02 <= measures.canal_after_mm / measures.canal_before_mm <= high + 0.02
