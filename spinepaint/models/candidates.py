@@ -66,14 +66,25 @@ def find_candidates(discs: NDArray[np.float32], levels: NDArray[np.float32], thr
 
 
 def peak_behind(
-    scores: NDArray[np.float32], disc: Candidate, step_mm: float, reach_mm: tuple[float, float], usual_mm: float
+    scores: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    direction: NDArray[np.float64],
+    reach: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The peak (row, column) of a map behind a disc's centre within `reach_mm`; where it is blank, `usual_mm` behind."""
-    plane = np.tensordot(disc.weights, scores.astype(np.float64), axes=1).astype(np.float32)
-    r, c = np.mgrid[: plane.shape[0], : plane.shape[1]]
-    behind, across = (c - disc.column) * step_mm, np.abs(r - disc.row) * step_mm
-    allowed = np.where((behind > reach_mm[0]) & (behind < reach_mm[1]) & (across < 0.8 * behind), plane, 0)
+    """The peak (row, column) of a map behind a point, in heatmap cells.
+
+    Parameters
+    ----------
+    scores: (slices, H, W), averaged with `weights` (slices,).
+    origin, direction: (row, column), the latter of length 1; the peak lies within 39 degrees of it.
+    reach: (3,) least, usual and greatest distance along `direction`; the usual one stands where the map is blank.
+    """
+    plane = np.tensordot(weights, scores.astype(np.float64), axes=1).astype(np.float32)
+    r, c = np.indices(plane.shape) - origin[:, None, None]
+    along, across = r * direction[0] + c * direction[1], np.abs(r * direction[1] - c * direction[0])
+    allowed = np.where((along > reach[0]) & (along < reach[2]) & (across < 0.8 * along), plane, 0)
     peak = np.unravel_index(int(allowed.argmax()), plane.shape)
     if allowed[peak] < 0.05:
-        return np.array([disc.row, disc.column + usual_mm / step_mm])
+        return np.asarray(origin + reach[1] * direction)
     return np.array(_centroid(plane, (float(peak[0]), float(peak[1])), 2))

@@ -19,6 +19,9 @@ from spinepaint.models.candidates import find_candidates, peak_behind
 from spinepaint.models.naming import name_levels, spine_chain
 
 SPOTS = 3  # heatmaps before the levels' channels
+# Least, usual and greatest distance of the posterior margin from a disc's centre, and of the canal from the margin.
+MARGIN_REACH_MM = np.array([8.0, 17.0, 32.0])
+CANAL_REACH_MM = np.array([2.5, 7.0, 15.0])
 FSUS = ("L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 
 
@@ -179,9 +182,12 @@ def localise(
     for index, name in zip(chain.order, naming.names, strict=True):
         disc = found[index]
         if name in config.fsus:
-            centres[name] = to_voxels(disc.slice, np.array([disc.row, disc.column]))
-            posterior[name] = to_voxels(disc.slice, peak_behind(margins, disc, step, (8, 32), 17))
-            canal[name] = to_voxels(disc.slice, peak_behind(canals, disc, step, (12, 42), 25))
+            point = np.array([disc.row, disc.column])
+            centres[name] = to_voxels(disc.slice, point)
+            margin = peak_behind(margins, disc.weights, point, np.array([0.0, 1.0]), MARGIN_REACH_MM / step)
+            axis = (margin - point) / np.linalg.norm(margin - point)
+            posterior[name] = to_voxels(disc.slice, margin)
+            canal[name] = to_voxels(disc.slice, peak_behind(canals, disc.weights, margin, axis, CANAL_REACH_MM / step))
             confidence[name] = float(np.clip(disc.score * naming.probability, 0.0, 1.0))
     return Localisation(centres, posterior, canal, confidence, naming.margin, _warnings(config, centres, naming.margin))
 
