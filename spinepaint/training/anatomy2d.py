@@ -242,7 +242,7 @@ def is_certain(a: DiscAnatomy) -> bool:
         and width.max() < 24.0
         and np.abs(np.diff(a.front[sure])).max() < 0.8
         and np.abs(np.diff(a.back[sure])).max() < 0.9
-        and 0.0 <= float(np.interp(0.0, U_MM, a.front)) < 7.0
+        and 0.0 <= float(np.interp(0.0, U_MM, a.front)) < 4.5
         and a.csf > 1.5 * a.annulus
         and a.marrow > 1.3 * a.annulus
         and a.csf > 1.15 * a.marrow
