@@ -75,8 +75,9 @@ def measure(anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], lev
 class IntensityMeasure:
     """What `measure_intensity` finds, mm; nan where no CSF can be found.
 
-    canal_ap_mm: depth of the bright run behind the disc, from its half-maximum to the flavum, mean over the middle slices; 0 where
-        none is left. It holds the sac and the fat behind it, which no threshold tells apart: compare with `disc_to_flavum_mm`.
+    canal_ap_mm: depth of the bright run behind the disc, from its half-maximum to the flavum, mean over the middle slices; 0
+        where none is left. It holds the sac and the fat behind it, which no threshold tells apart; its truth is
+        `Morphometry.disc_to_flavum_mm`.
     protrusion_mm: how far the dark-to-bright edge at the disc lies behind the course it has along both vertebrae.
     """
 
@@ -154,8 +155,8 @@ def _sac_path(patch: F64) -> NDArray[np.int64]:
 def _run(row: F64, start: int, dark: float, contrast: float) -> tuple[float, float]:
     """Front and back of the bright run about the brightest sample within 3 mm of `start`, between samples.
 
-    The front is the half-maximum. Roots lie against the back of the sac, so its back is the first place where the signal stays low
-    for `FLAVUM_MM`; how low is raised until one is found, for a flavum that a bright coil or fat beside it lifts.
+    The front is the half-maximum. Roots lie against the back of the sac, so its back is the first place where the signal stays
+    low for `FLAVUM_MM`; how low is raised until one is found, for a flavum that a bright coil or fat beside it lifts.
     """
     lo, hi = max(start - 12, 1), min(start + 13, row.size - 1)
     start = lo + int(np.argmax(row[lo:hi]))
