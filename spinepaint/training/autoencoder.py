@@ -1,5 +1,6 @@
 """Fitting the vector-quantised autoencoder on 2D slices, real ones and the phantom's."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 from torch.nn import functional
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder, commitment
@@ -184,11 +184,17 @@ def _psnr(model: SliceAutoencoder, crop: NDArray[np.float32], quantise: bool) ->
 
 
 def train_autoencoder(config: AutoencoderTraining) -> dict[str, float]:
-    """Run or resume the fit; weights end in `<run>/checkpoint.pt` (see `training.bundles` to ship them)."""
-    return fit(AutoencoderTask(config), Path(config.run), config.steps, max_minutes=config.max_minutes)
+    """Run or resume the fit; the weights are in `<run>/checkpoint.pt`, their latent scale in `latent_scale.json`."""
+    task = AutoencoderTask(config)
+    figures = fit(task, Path(config.run), config.steps, max_minutes=config.max_minutes)
+    figures["latent_scale"] = 1.0 / latent_std(task)
+    (Path(config.run) / "latent_scale.json").write_text(json.dumps({"latent_scale": figures["latent_scale"]}))
+    return figures
 
 
-def latent_std(model: SliceAutoencoder, crops: Sequence[Tensor]) -> float:
-    """Standard deviation of raw latents over normalised crops (1, 1, X, Y): the inverse is `latent_scale`."""
-    with torch.no_grad():
-        return float(torch.cat([model.encoder(crop).flatten() for crop in crops]).std())
+@torch.no_grad()
+def latent_std(task: AutoencoderTask, crops: int = 256) -> float:
+    """Standard deviation of the raw latents of training crops: diffusion wants them at unit variance."""
+    rng, pool = np.random.default_rng(task.config.seed), [*task.real, *task.phantom]
+    slices = np.stack([random_crop(pool[int(rng.integers(len(pool)))], rng) for _ in range(crops)])
+    return float(task.model.encoder(torch.from_numpy(slices)[:, None]).std())

@@ -91,7 +91,7 @@ class RealCrops:
         self._coefficients = [spline_filter(s.image, order=3, output=np.float32) for s in slices]
 
     def _crop(self, donor: Donor, rng: np.random.Generator) -> tuple[Image, DiscAnatomy]:
-        """The donor's slice around its disc, turned, scaled and shifted at random, and its anatomy in that crop."""
+        """The donor's slice around its disc's posterior margin, turned, scaled and shifted at random, and its anatomy in that crop."""
         a = donor.anatomy
         rows, columns = (round(self.extent_mm[i] / self.spacing_mm) for i in (0, 1))
         angle, scale = float(np.radians(rng.uniform(-10, 10))), float(rng.uniform(0.9, 1.12))
@@ -99,7 +99,8 @@ class RealCrops:
         c, s = float(np.cos(angle)), float(np.sin(angle))
         turn = np.array([[c, -s], [s, c]])  # crop offsets to source offsets
         step = self.spacing_mm / (a.spacing_mm * scale)
-        disc = np.array(donor.box.centre)
+        # The pipeline centres its crop on the landmark, which lies at the margin or just behind it.
+        disc = np.array(a.margin)
         middle = np.array([(rows - 1) / 2, (columns - 1) / 2]) + shift
         offsets = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")) - middle[:, None, None]
         where = disc[:, None, None] + step * np.einsum("ij,jrc->irc", turn, offsets)

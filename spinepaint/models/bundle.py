@@ -1,0 +1,186 @@
+"""A bundle: the weights, the sizes and the numbers that a model needs, as a folder.
+
+`config.json`, one `*.safetensors` a network, `MODEL_CARD.md` and `SHA256SUMS`. Weights are never
+pickled; a file that does not match its sum, or is not listed, is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
+from spinepaint.models.inpaint import Inpainter
+from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
+from spinepaint.models.schedule import alpha_bar_table
+from spinepaint.models.unet import ConditionalUNet, UNetConfig
+
+SUMS = "SHA256SUMS"
+
+
+class BundleError(ValueError):
+    """A bundle that is missing, altered or not understood."""
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """The FSU crop: outer size in mm and voxels, along X (feet), Y (back) and Z (left)."""
+
+    extent_mm: tuple[float, float, float] = (80.0, 80.0, 50.0)
+    grid: tuple[int, int, int] = (128, 128, 16)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The noise schedule (see `alpha_bar_table`)."""
+
+    steps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0195
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What a caller gets who does not say: the solver and its steps, σ in mm, and the guidance."""
+
+    solver: str = "pndm"
+    steps: int = 50
+    sigma_mm: float = 16.0
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class PasteConfig:
+    """Where the edit comes back: wholly within `inner_mm` of the landmark, nothing from `outer_mm` on."""
+
+    mode: str = "difference"
+    inner_mm: float = 12.0
+    outer_mm: float = 24.0
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """Everything in `config.json`."""
+
+    name: str
+    crop: CropConfig = field(default_factory=CropConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    paste: PasteConfig = field(default_factory=PasteConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    localiser: LocaliserConfig = field(default_factory=LocaliserConfig)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: its configuration, its networks in evaluation mode, and the sum that names it."""
+
+    config: BundleConfig
+    inpainter: Inpainter
+    localiser: DiscLocaliser
+    sha256: str
+
+
+def save_bundle(folder: Path, config: BundleConfig, networks: Mapping[str, nn.Module], card: str) -> str:
+    """Write a bundle in half precision; its SHA-256.
+
+    `networks`: `autoencoder`, `inpainter` and `localiser`, whose sizes `config` holds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, network in networks.items():
+        half = {key: value.detach().contiguous().half() for key, value in network.state_dict().items()}
+        save_file(half, folder / f"{name}.safetensors")
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+    (folder / "MODEL_CARD.md").write_text(card)
+    return seal(folder)
+
+
+def seal(folder: Path) -> str:
+    """(Re)write SHA256SUMS over every file of a bundle; the sum that names the bundle."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    (folder / SUMS).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in files))
+    return bundle_sha256(folder)
+
+
+def bundle_sha256(folder: Path) -> str:
+    """The SHA-256 of the list of sums: it changes with any file of the bundle."""
+    path = folder / SUMS
+    if not path.is_file():
+        raise BundleError(f"no {SUMS} in bundle {folder.name!r}")
+    return _sha256(path)
+
+
+def verify(folder: Path) -> None:
+    """Raise BundleError unless every listed file matches its sum and every weight file is listed."""
+    listed = {}
+    bundle_sha256(folder)
+    for line in (folder / SUMS).read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        listed[name] = digest
+    for name, digest in listed.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file() or _sha256(path) != digest:
+            raise BundleError(f"bundle {folder.name!r}: {name!r} is missing or does not match its SHA-256")
+    unlisted = [path.name for path in folder.glob("*.safetensors") if path.name not in listed]
+    if unlisted or "config.json" not in listed:
+        raise BundleError(f"bundle {folder.name!r}: not in {SUMS}: {', '.join(unlisted) or 'config.json'}")
+
+
+def read_config(folder: Path) -> BundleConfig:
+    """The configuration of a bundle; BundleError where it is not one that this version understands."""
+    try:
+        raw: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        parts = {
+            "crop": CropConfig,
+            "schedule": ScheduleConfig,
+            "sampling": SamplingConfig,
+            "paste": PasteConfig,
+            "autoencoder": AutoencoderConfig,
+            "unet": UNetConfig,
+            "localiser": LocaliserConfig,
+        }
+        built = {name: make(**_tuples(raw[name])) for name, make in parts.items()}
+        return BundleConfig(name=str(raw["name"]), **built)  # type: ignore[arg-type]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"bundle {folder.name!r}: config.json cannot be read ({error})") from error
+
+
+def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
+    """Verify and load a bundle; networks in evaluation mode, float32, on `device`."""
+    verify(folder)
+    config = read_config(folder)
+    networks = {
+        "autoencoder": SliceAutoencoder(config.autoencoder),
+        "inpainter": ConditionalUNet(config.unet),
+        "localiser": DiscLocaliser(config.localiser),
+    }
+    for name, network in networks.items():
+        state = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise BundleError(f"bundle {folder.name!r}: {name}.safetensors does not fit config.json") from error
+        network.eval().requires_grad_(False).to(device)
+    autoencoder, unet, localiser = networks.values()
+    assert isinstance(autoencoder, SliceAutoencoder) and isinstance(unet, ConditionalUNet) and isinstance(localiser, DiscLocaliser)
+    autoencoder.to(memory_format=torch.channels_last)
+    unet.to(memory_format=torch.channels_last_3d)
+    table = alpha_bar_table(config.schedule.steps, config.schedule.beta_start, config.schedule.beta_end)
+    return Bundle(config, Inpainter(autoencoder, unet, table, config.crop.extent_mm), localiser, bundle_sha256(folder))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has no tuples, and the frozen configurations compare and hash by them.
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,66 @@
+"""From checkpoints to a bundle that the service can load."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
+from spinepaint.models.bundle import BundleConfig, CropConfig, PasteConfig, SamplingConfig, save_bundle
+from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
+from spinepaint.models.unet import ConditionalUNet, UNetConfig
+
+
+@dataclass(frozen=True)
+class BundleTraining:
+    """Settings of `spinepaint train bundle`: the runs whose weights belong together, and the defaults to serve them with.
+
+    `localiser` is a folder with `localiser.safetensors` and `localiser.json`; `card` the model card's text file.
+    """
+
+    name: str
+    folder: str
+    autoencoder: str
+    inpainter: str
+    localiser: str
+    card: str
+    autoencoder_model: dict[str, Any] = field(default_factory=dict)
+    inpainter_model: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    paste: dict[str, Any] = field(default_factory=dict)
+    crop: dict[str, Any] = field(default_factory=dict)
+
+
+def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
+    """The autoencoder of a run's checkpoint, in evaluation mode, with the latent scale that the run measured."""
+    parts = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
+    scale = json.loads((run / "latent_scale.json").read_text())["latent_scale"]
+    autoencoder = SliceAutoencoder(replace(AutoencoderConfig(**model), latent_scale=scale))
+    autoencoder.load_state_dict(parts["model"]["module"])
+    return autoencoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def assemble(config: BundleTraining) -> dict[str, Any]:
+    """Write the bundle; its name and SHA-256."""
+    autoencoder = read_autoencoder(Path(config.autoencoder), config.autoencoder_model)
+    unet = ConditionalUNet(UNetConfig(**config.inpainter_model))
+    parts = torch.load(Path(config.inpainter) / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
+    unet.load_state_dict(parts["average"])
+    found = Path(config.localiser)
+    localiser = DiscLocaliser(LocaliserConfig(**json.loads((found / "localiser.json").read_text())))
+    localiser.load_state_dict({key: value.float() for key, value in load_file(found / "localiser.safetensors").items()})
+    bundle = BundleConfig(
+        name=config.name,
+        crop=CropConfig(**config.crop),
+        sampling=SamplingConfig(**config.sampling),
+        paste=PasteConfig(**config.paste),
+        autoencoder=autoencoder.config,
+        unet=unet.config,
+        localiser=localiser.config,
+    )
+    networks = {"autoencoder": autoencoder, "inpainter": unet, "localiser": localiser}
+    digest = save_bundle(Path(config.folder), bundle, networks, Path(config.card).read_text())
+    return {"name": config.name, "sha256": digest}

@@ -1,0 +1,165 @@
+"""Fitting the conditional denoiser on latents with a noise level per voxel."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spinepaint.models.bundle import CropConfig, ScheduleConfig
+from spinepaint.models.inpaint import noise_weight
+from spinepaint.models.schedule import add_noise, alpha_bar_table, voxel_times
+from spinepaint.models.unet import ConditionalUNet, UNetConfig
+from spinepaint.models.weighting import gaussian_weight
+from spinepaint.training.crops import Latents, load_latents
+from spinepaint.training.fitting import Stateful, cosine_rate, fit, generator_for
+from spinepaint.training.latent_data import LatentData, prepare
+
+
+@dataclass(frozen=True)
+class InpainterTraining:
+    """Settings of `spinepaint train inpainter`.
+
+    `data`: the crops to learn from (see `LatentData`); the last `held_out` crops of each source are the validation set.
+    `masked` and `repaint` are the shares of steps that see the baselines' weights, so that one network
+    serves all three methods. `forget` is the share of conditions hidden, for guidance.
+    """
+
+    run: str
+    data: dict[str, Any]
+    steps: int = 4000
+    batch: int = 8
+    rate: float = 4e-4
+    final_rate: float = 2e-5
+    masked: float = 0.1
+    repaint: float = 0.1
+    forget: float = 0.1
+    sigma_mm: float = 16.0
+    landmark_jitter_mm: float = 1.5
+    ema: float = 0.999
+    held_out: int = 64
+    seed: int = 0
+    threads: int = 2
+    max_minutes: float | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    crop: dict[str, Any] = field(default_factory=dict)
+
+
+class Average(nn.Module):
+    """Exponential moving average of a network's weights, warmed up so that the first steps do not linger."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    def update(self, network: nn.Module, number: int) -> None:
+        """Take one step's weights in."""
+        decay = min(self.decay, (1 + number) / (10 + number))
+        for name, value in network.state_dict().items():
+            self.shadow[name].lerp_(value.detach(), 1 - decay)
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return self.shadow
+
+    def load_state_dict(self, state_dict: Any, *_: Any, **__: Any) -> Any:
+        self.shadow = {name: value.clone() for name, value in state_dict.items()}
+
+
+class InpainterTask:
+    """ε-prediction where t_v > 0, weighted by W, so that the capacity goes to where the edit is."""
+
+    def __init__(self, config: InpainterTraining) -> None:
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.extent = CropConfig(**config.crop).extent_mm
+        schedule = ScheduleConfig()
+        self.alpha_bar = alpha_bar_table(schedule.steps, schedule.beta_start, schedule.beta_end)
+        self.unet = ConditionalUNet(UNetConfig(**config.model)).to(memory_format=torch.channels_last_3d)
+        self.average = Average(self.unet, config.ema)
+        self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.rate, weight_decay=1e-4)
+        shards = prepare(LatentData(**config.data))
+        splits = {kind: _split(load_latents(paths), config.held_out) for kind, paths in shards.items()}
+        self.sources = [train for train, _ in splits.values()]
+        self.held_out = {kind: held_out for kind, (_, held_out) in splits.items()}
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"unet": self.unet, "average": self.average, "optimizer": self.optimizer}
+
+    def step(self, number: int) -> dict[str, float]:
+        config, rng = self.config, generator_for(self.config.seed, number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine_rate(number, config.steps, top=config.rate, bottom=config.final_rate)
+        loss = self._loss(self.unet, self._draw(rng, self.sources), rng)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update(self.unet, number)
+        return {"loss": loss.item()}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The loss of the averaged weights on held-out crops, with the same noise each time."""
+        keep = {name: value.clone() for name, value in self.unet.state_dict().items()}
+        self.unet.load_state_dict(self.average.shadow)
+        figures = {}
+        for kind, held_out in self.held_out.items():
+            rng = generator_for(self.config.seed + 1, 0)
+            losses = [float(self._loss(self.unet, self._draw(rng, [held_out]), rng)) for _ in range(6)]
+            figures[kind] = float(np.mean(losses))
+        self.unet.load_state_dict(keep)
+        return figures
+
+    def _draw(self, rng: np.random.Generator, sources: list[Latents]) -> dict[str, Tensor]:
+        """A batch, each crop from a source drawn evenly, half of them mirrored left to right."""
+        rows = []
+        for _ in range(self.config.batch):
+            source = sources[int(rng.integers(len(sources)))]
+            row = {name: value[int(index)] for index in [rng.integers(len(source))] for name, value in vars(source).items()}
+            if rng.random() < 0.5:
+                # Slices are apart in the latent, so a mirrored latent is the latent of the mirrored crop.
+                row["latent"], row["slice_weight"] = row["latent"].flip(-1), row["slice_weight"].flip(-1)
+                row["landmark_mm"] = row["landmark_mm"] * torch.tensor([1, 1, -1]) + torch.tensor([0, 0, self.extent[2]])
+            rows.append(row)
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _loss(self, unet: ConditionalUNet, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
+        config, total = self.config, len(self.alpha_bar) - 1
+        clean = batch["latent"].float()
+        count, _, x, y, z = clean.shape
+        gaussians = []
+        for landmark in batch["landmark_mm"].numpy():
+            a, b, c = landmark + rng.normal(0, config.landmark_jitter_mm, 3)
+            gaussians.append(gaussian_weight((x, y, z), self.extent, (float(a), float(b), float(c)), config.sigma_mm))
+        method = rng.choice(["weighted", "masked", "repaint"], p=[1 - config.masked - config.repaint, config.masked, config.repaint])
+        weight = noise_weight(torch.cat(gaussians), str(method))  # type: ignore[arg-type]
+        t = torch.from_numpy(rng.integers(1, total + 1, count))
+        times = voxel_times(weight, t[:, None, None, None, None])
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+        noisy = add_noise(clean, noise, self.alpha_bar[times].float())
+        hidden = torch.from_numpy(rng.random(count) < config.forget)
+        condition = torch.where(hidden, _untold(unet), batch["condition"])
+        with torch.autocast("cpu", torch.bfloat16):
+            eps = unet(noisy.contiguous(memory_format=torch.channels_last_3d), weight, t, condition, batch["fsu"])
+        counted = weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]
+        return ((eps.float() - noise).square().mean(1, keepdim=True) * counted).sum() / counted.sum()
+
+
+def config_null(unet: ConditionalUNet) -> int:
+    """The index that stands for "condition not told"."""
+    return unet.config.conditions
+
+
+def _split(latents: Latents, held_out: int) -> tuple[Latents, Latents]:
+    cut = len(latents) - min(held_out, len(latents) // 4)
+    parts = [{name: value[piece] for name, value in vars(latents).items()} for piece in (slice(cut), slice(cut, None))]
+    return Latents(**parts[0]), Latents(**parts[1])
+
+
+def train_inpainter(config: InpainterTraining) -> dict[str, float]:
+    """Run or resume the fit; the averaged weights are in `<run>/checkpoint.pt` under `average`."""
+    return fit(InpainterTask(config), Path(config.run), config.steps, max_minutes=config.max_minutes)

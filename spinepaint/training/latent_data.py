@@ -1,0 +1,76 @@
+"""Making the inpainter's training set: crops from phantoms and real slices, encoded, in shards.
+
+A shard is a function of its number and the settings, so a broken run goes on where it stopped and
+two processes make what one would.
+"""
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+
+from spinepaint.models.bundle import CropConfig
+from spinepaint.training.bundles import read_autoencoder
+from spinepaint.training.crops import encode, phantom_crops, real_crops, save_latents
+from spinepaint.training.real_crops import RealCrops
+
+
+@dataclass(frozen=True)
+class LatentData:
+    """Where the crops come from and where their latents go.
+
+    `phantoms` counts phantoms (two or three crops each), `real` counts crops lifted from the slices in
+    `spider`; `autoencoder` is that run's folder. Held-out patients give no crops.
+    """
+
+    folder: str
+    autoencoder: str
+    autoencoder_model: dict[str, Any] = field(default_factory=dict)
+    phantoms: int = 800
+    first_phantom: int = 0
+    spider: str | None = None
+    real: int = 2000
+    shard: int = 50
+    seed: int = 0
+    processes: int = 2
+    crop: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(data: LatentData) -> dict[str, list[Path]]:
+    """Make what is missing; the shards' paths by source, `phantom` and `real`."""
+    counts = {"phantom": data.phantoms, "real": data.real if data.spider else 0}
+    shards = {kind: [_path(data, kind, n) for n in range(0, count, data.shard)] for kind, count in counts.items()}
+    missing = [(data, kind, n * data.shard) for kind, paths in shards.items() for n, path in enumerate(paths) if not path.exists()]
+    if missing:
+        with ProcessPoolExecutor(data.processes) as pool:
+            for _ in track(pool.map(_make, missing), "Encoding crops", total=len(missing)):
+                pass
+    return {kind: paths for kind, paths in shards.items() if paths}
+
+
+def _path(data: LatentData, kind: str, start: int) -> Path:
+    return Path(data.folder) / f"{kind}-{start:06d}.pt"
+
+
+@cache
+def _real_source(folder: str, crop: CropConfig) -> RealCrops:
+    # Measuring every slice takes longer than drawing a shard from them.
+    return RealCrops(Path(folder), grid=crop.grid, extent_mm=crop.extent_mm)
+
+
+def _make(work: tuple[LatentData, str, int]) -> None:
+    data, kind, start = work
+    torch.set_num_threads(1)
+    crop = CropConfig(**data.crop)
+    autoencoder = read_autoencoder(Path(data.autoencoder), data.autoencoder_model)
+    if kind == "phantom":
+        seeds = range(data.first_phantom + start, data.first_phantom + min(start + data.shard, data.phantoms))
+        crops = chain.from_iterable(phantom_crops(seed, crop) for seed in seeds)
+    else:
+        crops = real_crops(_real_source(str(data.spider), crop), data.seed + start, min(data.shard, data.real - start), crop)
+    save_latents(encode(autoencoder, crops), _path(data, kind, start))

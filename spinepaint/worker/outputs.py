@@ -1,0 +1,158 @@
+"""Writing a sample's folder, and letting it appear only when everything in it is complete."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinepaint import __version__
+from spinepaint.imaging.crop import Crop, Vector
+from spinepaint.imaging.derived import DerivedSeries, write_series
+from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.labels import write_edit_segmentation, write_measurement_report
+from spinepaint.imaging.paste import Pasted
+from spinepaint.imaging.preview import write_preview
+from spinepaint.imaging.provenance import Provenance
+from spinepaint.imaging.reading import SourceSeries
+from spinepaint.models.bundle import Bundle
+from spinepaint.worker.spec import Spec
+from spinepaint.worker.steps import Discs, Painted, Quality, edited_box
+
+_STAGING = ".spinepaint-"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Everything that was made for one sample."""
+
+    spec: Spec
+    models: Bundle
+    series: SourceSeries
+    discs: Discs
+    landmark: Vector
+    crop: Crop
+    painted: Painted
+    pasted: Pasted
+    quality: Quality
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A hidden folder beside the results, gone at the end whatever happens.
+
+    Raises Refusal `output-exists` where `out` already holds something, and removes the folders that it made
+    for `out` when the work inside fails.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Refusal("output-exists", "The output folder is not empty.", "Name a new or empty folder.", status=409)
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=out))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in made:
+            path.rmdir()
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Move finished samples into place; on one file system, so each appears at once."""
+    for sample in sorted(folder.iterdir()):
+        sample.rename(out / sample.name)
+
+
+def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -> dict[str, Any]:
+    """Write `sample-NN` with the series, its labels, the preview and report.json; the report."""
+    target = folder / f"sample-{sample.spec.sample:02d}"
+    target.mkdir()
+    volume, pasted = sample.series.volume, sample.pasted
+    provenance = _provenance(sample)
+    derived = write_series(target / "series", volume, pasted.voxels, pasted.changed, provenance)
+    (target / "labels").mkdir()
+    write_edit_segmentation(target / "labels" / "edit.dcm", derived, volume, pasted.changed, provenance)
+    write_measurement_report(target / "labels" / "report.dcm", derived, volume, provenance, _measurements(sample.quality))
+    title = f"{sample.spec.fsu.value} {sample.spec.pathology.value} {sample.spec.severity.value}".replace("_", " ")
+    write_preview(target / "preview.png", volume, volume.with_voxels(pasted.voxels), sample.landmark, title=title)
+    report = _report(sample, derived, timings_s)
+    (target / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def _provenance(sample: Sample) -> Provenance:
+    return Provenance(
+        version=__version__,
+        bundle_name=sample.models.config.name,
+        bundle_sha256=sample.models.sha256,
+        pathology=sample.spec.pathology,
+        severity=sample.spec.severity,
+        fsu=sample.spec.fsu,
+        spec=sample.spec.as_dict(),
+        landmark_lps_mm=sample.landmark,
+    )
+
+
+def _measurements(quality: Quality) -> dict[str, float]:
+    return {
+        f"{name.removesuffix('_mm')}_{when}": value
+        for when, measures in (("before", quality.before), ("after", quality.after))
+        if measures is not None
+        for name, value in measures.as_dict().items()
+    }
+
+
+def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, float]) -> dict[str, Any]:
+    spec, config, pasted, quality = sample.spec, sample.models.config, sample.pasted, sample.quality
+    moved = derived.stored != sample.series.volume.stored
+    return {
+        "spec": spec.as_dict(),
+        "bundle": {"name": config.name, "sha256": sample.models.sha256},
+        "source": {
+            "study_uid": sample.series.study_uid,
+            "series_uid": sample.series.series_uid,
+            "sha256": sample.series.sha256,
+        },
+        "output": {"series_uid": str(derived.series_uid), "instances": len(derived.paths)},
+        "disc_centres_lps_mm": {fsu: _rounded(centre) for fsu, centre in sample.discs.centres_lps_mm.items()},
+        "landmark_lps_mm": _rounded(sample.landmark),
+        "crop": {
+            "extent_mm": list(sample.crop.extent_mm),
+            "grid": list(sample.crop.grid),
+            "centre_lps_mm": _rounded(sample.crop.centre_lps_mm),
+        },
+        "edit": {
+            "voxels_changed": int(moved.sum()),
+            "fraction_changed": float(moved.mean()),
+            "bbox": edited_box(moved),
+            # Compared, not assumed: the values that were written against the source's, outside the mask.
+            "outside_identical": bool(np.array_equal(derived.stored[~pasted.changed], sample.series.volume.stored[~pasted.changed])),
+        },
+        "solver": {
+            "name": spec.solver,
+            "steps": spec.steps,
+            "network_evaluations": sample.painted.decoded.network_evaluations,
+        },
+        "quality": {
+            "before": None if quality.before is None else quality.before.as_dict(),
+            "after": None if quality.after is None else quality.after.as_dict(),
+            "noise_ratio": round(quality.noise_ratio, 3),
+            "seam_ratio": round(quality.seam_ratio, 3),
+            "verified": quality.verified,
+            "attempts": 1,
+        },
+        "warnings": [*sample.series.warnings, *sample.discs.warnings],
+        "timings_s": dict(timings_s),
+        "version": __version__,
+    }
+
+
+def _rounded(point: Vector) -> list[float]:
+    return [round(value, 2) for value in point]
