@@ -1,4 +1,4 @@
-"""Every setting of the service, in one place: environment variables with the prefix SPINEPAINT_, or a .env-free default.
+"""Every setting of the service, in one place: environment variables with the prefix SPINEPAINT_, else a default.
 
 Importing this imports neither torch nor a database.
 """
@@ -75,3 +75,8 @@ class Settings(BaseSettings):
         if self.stale_after_s < 3 * self.heartbeat_s:
             raise ValueError("stale_after_s must be at least three heartbeats, or a busy worker loses its job")
         return self
+
+    @property
+    def attempt_limit_s(self) -> float:
+        """After how many seconds no attempt can still be running, whatever it hangs on."""
+        return self.job_limit_s + 2 * self.stale_after_s

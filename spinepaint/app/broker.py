@@ -41,5 +41,5 @@ def wait_for_broker(url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not broker_answers(url):
         if time.monotonic() > deadline:
-            raise TimeoutError(None, "the private Valkey did not start; see valkey.log in the data folder")
+            raise TimeoutError(None, "the broker does not answer")
         time.sleep(0.05)

@@ -61,7 +61,9 @@ class Edge:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "?"
             route = getattr(scope.get("route"), "path", "-")
-            _log.info("%s %s %d %.0f ms", method, route, status, 1e3 * (time.monotonic() - began))
+            # Clients poll; what went well and changed nothing is for debugging only.
+            level = logging.DEBUG if method == "GET" and status < 400 else logging.INFO
+            _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * (time.monotonic() - began))
 
     def _foreign(self, headers: Headers) -> Refusal | None:
         if _hostname(headers.get("host", "")) not in self.hosts:

@@ -19,6 +19,7 @@ from spinepaint.app import leash
 BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
 STEADY_S = 30.0
 POLL_S = 0.1
+CLOCK_S = 0.05  # psutil derives a process's age from clock ticks and the boot time
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Child:
 class _Running:
     child: Child
     process: subprocess.Popen[bytes]
+    created: float
     since: float
     failures: int = 0
     due: float = 0.0
@@ -89,7 +91,7 @@ class Supervisor:
             with self._lock:
                 changed = [self._restart_if_ended(running) for running in self._running]
                 for child in self._wanted:
-                    self._running.append(_Running(child, _start(child), time.monotonic()))
+                    self._running.append(_start(child))
                     changed.append(True)
                 self._wanted.clear()
             if any(changed):
@@ -107,42 +109,56 @@ class Supervisor:
             running.failures = 0 if now - running.since > STEADY_S else running.failures + 1
             running.due = now + BACKOFF_S[min(running.failures, len(BACKOFF_S) - 1)]
             _log.warning("%s ended with status %d; starting it again", running.child.name, status)
+            end_session(running.process.pid, running.created)
             if running.child.on_end is not None:
                 running.child.on_end()
         if now < running.due:
             return False
-        running.process, running.since, running.due = _start(running.child), now, 0.0
+        again = _start(running.child)
+        running.process, running.created, running.since, running.due = again.process, again.created, now, 0.0
         return True
 
     def _write_record(self) -> None:
-        entries = []
-        for running in self._running:
-            with suppress(psutil.NoSuchProcess):
-                entries.append([running.process.pid, psutil.Process(running.process.pid).create_time()])
         draft = self._record.with_suffix(".new")
-        draft.write_text(json.dumps(entries))
+        draft.write_text(json.dumps([[running.process.pid, running.created] for running in self._running]))
         draft.replace(self._record)
 
 
 def end_recorded(record: Path) -> None:
-    """Kill the processes that a record names, with their children, where they are still the same ones."""
+    """Kill what is left of the sessions that a record names."""
     try:
         entries = json.loads(record.read_text())
     except (FileNotFoundError, ValueError):
         return
     for pid, created in entries:
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(pid)
-            if abs(process.create_time() - created) < 1e-3:
-                _log.warning("ending process %d, left behind by a killed service", pid)
-                _kill([*process.children(recursive=True), process])
+        end_session(pid, created)
     record.unlink(missing_ok=True)
 
 
-def _start(child: Child) -> subprocess.Popen[bytes]:
+def end_session(leader: int, created: float) -> None:
+    """Kill every process of the session that `leader`, created at `created`, leads or led.
+
+    Descendants stay in a session when their parents have gone, and while one is left the kernel gives
+    the number to nobody else; so a process of that number but another age means that the session is over.
+    """
+    with suppress(psutil.NoSuchProcess):
+        if abs(psutil.Process(leader).create_time() - created) > CLOCK_S:
+            return
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader and process.create_time() > created - CLOCK_S:
+                left.append(process)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
+def _start(child: Child) -> _Running:
     argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), *child.argv]
     with (child.log or Path(os.devnull)).open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 - our own commands
+        process = subprocess.Popen(  # noqa: S603 - our own commands
             argv,
             env={**os.environ, **child.env},
             stdin=subprocess.DEVNULL,
@@ -150,24 +166,16 @@ def _start(child: Child) -> subprocess.Popen[bytes]:
             stderr=log if child.log else sys.stderr.fileno(),
             start_new_session=True,
         )
+    # Ours and not yet waited for, so it is there even if it has ended.
+    return _Running(child, process, psutil.Process(process.pid).create_time(), time.monotonic())
 
 
 def _end(running: _Running) -> None:
-    with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(running.process.pid).children(recursive=True)
-        running.process.terminate()
-        try:
-            running.process.wait(running.child.grace_s)
-        except subprocess.TimeoutExpired:
-            _log.warning("%s did not end within %g s; killed", running.child.name, running.child.grace_s)
-            children = psutil.Process(running.process.pid).children(recursive=True)
-            running.process.kill()
-            running.process.wait()
-        _kill(children)
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    running.process.terminate()
+    try:
+        running.process.wait(running.child.grace_s)
+    except subprocess.TimeoutExpired:
+        _log.warning("%s did not end within %g s; killed", running.child.name, running.child.grace_s)
+        running.process.kill()
+        running.process.wait()
+    end_session(running.process.pid, running.created)

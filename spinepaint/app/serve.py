@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,16 +25,19 @@ from spinepaint.app.broker import broker_url, private_broker, socket_path, wait_
 from spinepaint.app.gateway import create_app
 from spinepaint.app.processes import Child, Supervisor
 from spinepaint.settings import Settings
-from spinepaint.store.database import migrate, utc_now
+from spinepaint.store.database import utc_now
 from spinepaint.store.ledger import Ledger
 
 READY = "Spinepaint listens on "
 GRACEFUL_S = 3
+MIGRATE = (
+    "from spinepaint.settings import Settings; from spinepaint.store.database import migrate; migrate(Settings().database_url)"
+)
 
 _log = logging.getLogger(__name__)
 
 
-class DataFolderInUse(Exception):  # noqa: N818 - it says what is the matter
+class DataFolderInUse(Exception):
     """Another service runs on this data folder."""
 
 
@@ -60,7 +64,8 @@ def serve(settings: Settings, pipeline: str | None = None) -> None:
         embedded = not settings.broker_url
         if embedded:
             settings = _with_private_broker(settings, supervisor)
-        migrate(settings.database_url)
+        _migrate(settings)
+        wait_for_broker(settings.broker_url)
         ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
         stack.callback(ledger.close)
         if embedded:
@@ -93,21 +98,29 @@ def _run_gateway(settings: Settings, listener: socket.socket) -> None:
 def _with_private_broker(settings: Settings, supervisor: Supervisor) -> Settings:
     path = socket_path(settings.data_dir)
     supervisor.add(private_broker(path, settings.data_dir / "valkey.log"))
-    wait_for_broker(broker_url(path))
     return settings.model_copy(update={"broker_url": broker_url(path)})
 
 
 def _worker(settings: Settings, pipeline: str | None, on_end: Callable[[], None] | None) -> Child:
     argv = [sys.executable, "-m", "spinepaint.app.cli", "worker"]
-    env = {
+    if pipeline is not None:
+        argv += ["--pipeline", pipeline]
+    return Child("worker", argv, _environment(settings), grace_s=settings.shutdown_grace_s + 5.0, on_end=on_end)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What a child needs in its environment to have the same settings."""
+    return {
         "SPINEPAINT_DATA_DIR": str(settings.data_dir),
         "SPINEPAINT_DATABASE_URL": settings.database_url,
         "SPINEPAINT_ARTIFACTS_URL": settings.artifacts_url,
         "SPINEPAINT_BROKER_URL": settings.broker_url,
     }
-    if pipeline is not None:
-        argv += ["--pipeline", pipeline]
-    return Child("worker", argv, env, grace_s=settings.shutdown_grace_s + 5.0, on_end=on_end)
+
+
+def _migrate(settings: Settings) -> None:
+    # In a process of its own, so that the gateway does not keep the migration tool in memory for good.
+    subprocess.run([sys.executable, "-c", MIGRATE], env=os.environ | _environment(settings), check=True)  # noqa: S603
 
 
 def _take_back(ledger: Ledger) -> None:

@@ -32,6 +32,7 @@ class Refusal(Exception):
     status: int = 422
 
     def __str__(self) -> str:
+        """The title and the detail, as one line."""
         return f"{self.title} {self.detail}".strip()
 
     def as_problem(self) -> dict[str, Any]:

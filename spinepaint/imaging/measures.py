@@ -79,7 +79,7 @@ class LevelFrame:
         """Measure a series with the source's geometry."""
         profile = _sample(view, self.points).mean(0)
         share = np.clip((profile - self.dark) / (self.bright - self.dark), 0.0, 1.0)
-        within = (_REACH_MM > self.front_mm - 4.0) & (_REACH_MM < self.back_mm + 2.0)
+        within = (self.front_mm - 4.0 < _REACH_MM) & (self.back_mm + 2.0 > _REACH_MM)
         bright = within & (share > 0.5)
         if not bright.any():
             return LevelMeasures(0.0, self.back_mm - self.front_mm)
@@ -107,7 +107,7 @@ def _csf_column(profile: Array) -> tuple[float, float, float, float] | None:
     The column is the brightest run that starts 8 to 30 mm behind the body's middle, at the half maximum over the dark
     line of cortex and ligament in front of it; deeper than 6 mm and at most 24.
     """
-    search = (_REACH_MM >= 8.0) & (_REACH_MM <= 34.0)
+    search = np.abs(_REACH_MM - 21.0) <= 13.0
     smooth = ndimage.gaussian_filter1d(profile, 1.0 / STEP_MM / 2)
     peak = int(np.argmax(np.where(search, smooth, -np.inf)))
     before = smooth[max(0, peak - int(14 / STEP_MM)) : peak + 1]

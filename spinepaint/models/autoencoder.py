@@ -41,7 +41,9 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        """(B, C, X, Y) to the same."""
+        y: Tensor = x + self.layers(x)
+        return y
 
 
 class Codebook(nn.Module):
@@ -74,8 +76,9 @@ class Codebook(nn.Module):
         """(N, C, X, Y) latents replaced by their nearest codes, with a straight-through gradient."""
         flat = latents.float().movedim(1, -1).flatten(0, -2)
         quantised = self.vectors[self.nearest(flat.detach())]
-        quantised = quantised.unflatten(0, (latents.shape[0], *latents.shape[2:])).movedim(-1, 1)
-        return latents + (quantised - latents).detach()
+        quantised = quantised.view(latents.shape[0], *latents.shape[2:], -1).movedim(-1, 1)
+        straight: Tensor = latents + (quantised - latents).detach()
+        return straight
 
     @torch.no_grad()
     def update(self, latents: Tensor, generator: torch.Generator) -> float:
@@ -154,4 +157,4 @@ def _fold(volume: Tensor) -> Tensor:
 
 
 def _unfold(slices: Tensor, batch: int) -> Tensor:
-    return slices.unflatten(0, (batch, -1)).movedim(1, -1)
+    return slices.reshape(batch, -1, *slices.shape[1:]).movedim(1, -1)

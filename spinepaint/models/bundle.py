@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.inpaint import Inpainter
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
+from spinepaint.models.memory import channels_last
 from spinepaint.models.schedule import alpha_bar_table
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
@@ -147,7 +147,7 @@ def read_config(folder: Path) -> BundleConfig:
             "localiser": LocaliserConfig,
         }
         built = {name: make(**_tuples(raw[name])) for name, make in parts.items()}
-        return BundleConfig(name=str(raw["name"]), **built)  # type: ignore[arg-type]
+        return BundleConfig(name=str(raw["name"]), **built)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"bundle {folder.name!r}: config.json cannot be read ({error})") from error
 
@@ -156,22 +156,16 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     """Verify and load a bundle; networks in evaluation mode, float32, on `device`."""
     verify(folder)
     config = read_config(folder)
-    networks = {
-        "autoencoder": SliceAutoencoder(config.autoencoder),
-        "inpainter": ConditionalUNet(config.unet),
-        "localiser": DiscLocaliser(config.localiser),
-    }
+    autoencoder, unet = SliceAutoencoder(config.autoencoder), ConditionalUNet(config.unet)
+    localiser = DiscLocaliser(config.localiser)
+    networks: dict[str, nn.Module] = {"autoencoder": autoencoder, "inpainter": unet, "localiser": localiser}
     for name, network in networks.items():
         state = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise BundleError(f"bundle {folder.name!r}: {name}.safetensors does not fit config.json") from error
-        network.eval().requires_grad_(False).to(device)
-    autoencoder, unet, localiser = networks.values()
-    assert isinstance(autoencoder, SliceAutoencoder) and isinstance(unet, ConditionalUNet) and isinstance(localiser, DiscLocaliser)
-    autoencoder.to(memory_format=torch.channels_last)
-    unet.to(memory_format=torch.channels_last_3d)
+        channels_last(network.eval().requires_grad_(False)).to(device)
     table = alpha_bar_table(config.schedule.steps, config.schedule.beta_start, config.schedule.beta_end)
     return Bundle(config, Inpainter(autoencoder, unet, table, config.crop.extent_mm), localiser, bundle_sha256(folder))
 

@@ -102,8 +102,9 @@ def _denoiser(unet: ConditionalUNet, weight: Tensor, draw: Draw) -> Denoiser:
     def eps(x: Tensor, t: int) -> Tensor:
         time = torch.tensor([t], device=device)
         if draw.guidance == 1.0:
-            return unet(x, weight, time, condition, fsu).float()
-        both = unet(
+            plain: Tensor = unet(x, weight, time, condition, fsu).float()
+            return plain
+        both: Tensor = unet(
             x.expand(2, -1, -1, -1, -1),
             weight.expand(2, -1, -1, -1, -1),
             time.expand(2),

@@ -28,12 +28,12 @@ class IntensityRange:
     def normalise(self, voxels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Grey values to about [-1, 1], clipped to `CLIP` so that a bright vessel or implant cannot dominate."""
         scaled = (voxels - self.low) * (2.0 / (self.high - self.low)) - 1.0
-        return np.clip(scaled, *CLIP).astype(np.float32)
+        return np.asarray(np.clip(scaled, *CLIP), dtype=np.float32)
 
     def restore(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
         """The networks' range back to grey values."""
-        return ((normalised + 1.0) * (0.5 * (self.high - self.low)) + self.low).astype(np.float32)
+        return np.asarray((normalised + 1.0) * (0.5 * (self.high - self.low)) + self.low, dtype=np.float32)
 
     def restore_difference(self, difference: NDArray[np.float32]) -> NDArray[np.float32]:
         """A difference of two normalised arrays as a difference of grey values."""
-        return (difference * (0.5 * (self.high - self.low))).astype(np.float32)
+        return np.asarray(difference * (0.5 * (self.high - self.low)), dtype=np.float32)

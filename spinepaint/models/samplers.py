@@ -9,6 +9,7 @@ Written so, a voxel whose time does not move (ᾱ' = ᾱ) keeps its value exactl
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ StepHook = Callable[[Tensor, int], Tensor]
 def time_pairs(total: int, steps: int) -> Iterator[tuple[int, int]]:
     """(t, next t) of each step: `steps` evenly spaced times from `total` down, ending at 0."""
     times = torch.linspace(total, 0, steps + 1, dtype=torch.float64).round().long().tolist()
-    yield from zip(times[:-1], times[1:], strict=True)
+    yield from pairwise(times)
 
 
 def transfer(x: Tensor, eps: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> Tensor:

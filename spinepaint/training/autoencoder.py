@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder, commitment
 from spinepaint.models.intensity import IntensityRange
+from spinepaint.models.memory import channels_last
 from spinepaint.training.fitting import Stateful, cosine_rate, fit, generator_for
 from spinepaint.training.spider import is_held_out, read_slices
 
@@ -104,7 +105,7 @@ class AutoencoderTask:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
-        self.model = SliceAutoencoder(AutoencoderConfig(**config.model)).to(memory_format=torch.channels_last)
+        self.model = channels_last(SliceAutoencoder(AutoencoderConfig(**config.model)))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.rate, weight_decay=1e-4)
         self.real = real_slices(Path(config.spider), config.spacing_mm, held_out=False) if config.spider else []
         self.phantom = phantom_slices(range(config.phantoms), config.spacing_mm)
@@ -112,14 +113,16 @@ class AutoencoderTask:
         rng = np.random.default_rng(config.seed)
         self.validation = {
             "real": [_centre(image) for image in held_out],
-            "phantom": [random_crop(image, rng) for image in phantom_slices(_HELD_OUT, config.spacing_mm)] if config.phantoms else [],
+            "phantom": [random_crop(image, rng) for image in phantom_slices(_HELD_OUT[: config.phantoms], config.spacing_mm)],
         }
         self.share = 1.0 if not self.real else config.phantom_share if self.phantom else 0.0
 
     def parts(self) -> dict[str, Stateful]:
+        """Weights with the codebook's averages, and the optimiser."""
         return {"model": _WithBuffers(self.model), "optimizer": self.optimizer}
 
     def step(self, number: int) -> dict[str, float]:
+        """One optimiser step."""
         config, rng = self.config, generator_for(self.config.seed, number)
         rate = cosine_rate(number, config.steps, top=config.rate, bottom=config.final_rate)
         for group in self.optimizer.param_groups:
@@ -146,6 +149,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
+        """PSNR in dB on held-out slices, with the quantisation that serving has."""
         quantise = bool(self.model.codebook.started)
         return {
             f"psnr_{name}": float(np.mean([_psnr(self.model, crop, quantise) for crop in crops]))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.bundle import BundleConfig, CropConfig, PasteConfig, SamplingConfig, save_bundle
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
+from spinepaint.models.memory import channels_last
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
 
@@ -18,7 +19,7 @@ from spinepaint.models.unet import ConditionalUNet, UNetConfig
 class BundleTraining:
     """Settings of `spinepaint train bundle`: the runs whose weights belong together, and the defaults to serve them with.
 
-    `localiser` is a folder with `localiser.safetensors` and `localiser.json`; `card` the model card's text file.
+    `localiser` is a run's folder; `card` is the model card's text file.
     """
 
     name: str
@@ -40,7 +41,7 @@ def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
     scale = json.loads((run / "latent_scale.json").read_text())["latent_scale"]
     autoencoder = SliceAutoencoder(replace(AutoencoderConfig(**model), latent_scale=scale))
     autoencoder.load_state_dict(parts["model"]["module"])
-    return autoencoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return channels_last(autoencoder.eval().requires_grad_(False))
 
 
 def assemble(config: BundleTraining) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
     parts = torch.load(Path(config.inpainter) / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
     unet.load_state_dict(parts["average"])
     found = Path(config.localiser)
-    localiser = DiscLocaliser(LocaliserConfig(**json.loads((found / "localiser.json").read_text())))
+    localiser = DiscLocaliser(LocaliserConfig(**json.loads((found / "config.json").read_text())))
     localiser.load_state_dict({key: value.float() for key, value in load_file(found / "localiser.safetensors").items()})
     bundle = BundleConfig(
         name=config.name,

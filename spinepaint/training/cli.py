@@ -1,7 +1,7 @@
 """`spinepaint train KIND --config FILE`: a YAML file becomes settings, settings become a run."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ def train(kind: str, config: Path) -> dict[str, Any]:
     names = {item.name for item in fields(settings_type)}
     if not isinstance(raw, dict) or set(raw) - names:
         unknown = sorted(set(raw) - names) if isinstance(raw, dict) else []
-        raise Refusal("bad-config", f"Unknown settings for {kind}: {', '.join(map(str, unknown))}.", f"Known: {', '.join(sorted(names))}.")
+        title = f"Unknown settings for {kind}: {', '.join(map(str, unknown))}."
+        raise Refusal("bad-config", title, f"Known: {', '.join(sorted(names))}.")
     try:
         return run(settings_type(**raw))
     except TypeError as error:
@@ -41,9 +42,13 @@ def _task(kind: str) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
 
         return InpainterTraining, train_inpainter
     if kind == "localiser":
-        from spinepaint.training.localiser import LocaliserTraining, train_localiser
+        from spinepaint.training.localiser import LocaliserTraining, fit
 
-        return LocaliserTraining, train_localiser
+        def run(settings: Any) -> dict[str, Any]:
+            folders = {"run_dir": Path(settings.run_dir), "spider": Path(settings.spider) if settings.spider else None}
+            return {"weights": str(fit(replace(settings, **folders)))}
+
+        return LocaliserTraining, run
     if kind == "bundle":
         from spinepaint.training.bundles import BundleTraining, assemble
 

@@ -50,6 +50,7 @@ class Latents:
     slice_weight: torch.Tensor
 
     def __len__(self) -> int:
+        """Number of crops."""
         return len(self.latent)
 
 
@@ -113,13 +114,12 @@ def encode(autoencoder: SliceAutoencoder, crops: Iterator[LabelledCrop]) -> Late
         with torch.autocast("cpu", torch.bfloat16):
             latent = autoencoder.encode(torch.from_numpy(crop.voxels)[None, None])[0]
         kept.append((latent.half(), crop.landmark_mm, crop.condition, crop.fsu, crop.slice_weight))
-    latent, landmark, condition, fsu, weight = zip(*kept, strict=True)
     return Latents(
-        torch.stack(latent),
-        torch.tensor(landmark),
-        torch.tensor(condition),
-        torch.tensor(fsu),
-        torch.from_numpy(np.stack(weight)),
+        torch.stack([row[0] for row in kept]),
+        torch.tensor([row[1] for row in kept]),
+        torch.tensor([row[2] for row in kept]),
+        torch.tensor([row[3] for row in kept]),
+        torch.from_numpy(np.stack([row[4] for row in kept])),
     )
 
 

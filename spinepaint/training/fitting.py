@@ -5,7 +5,6 @@ same weights as an unbroken one, and a checkpoint holds weights, optimiser and s
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,9 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Stateful(Protocol):
     """What a checkpoint can hold: a module, an optimiser, an average of weights."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is needed to go on."""
 
-    def load_state_dict(self, state_dict: Any) -> Any: ...
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Go on from `state_dict`."""
 
 
 class Task(Protocol):
@@ -56,7 +57,7 @@ def save_checkpoint(task: Task, folder: Path, step: int, minutes: float) -> Path
     path, partial = folder / "checkpoint.pt", folder / "checkpoint.partial"
     state = {name: part.state_dict() for name, part in task.parts().items()}
     torch.save({"step": step, "minutes": minutes, "parts": state}, partial)
-    os.replace(partial, path)
+    partial.replace(path)
     return path
 
 
@@ -88,7 +89,8 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     start, earlier = load_checkpoint(task, folder)
     began = saved = time.monotonic()
-    number, recent = start, {}
+    number = start
+    recent: dict[str, float] = {}
     with _progress() as (bar, log):
         row = bar.add_task("", total=steps, completed=start)
         for number in range(start, steps):

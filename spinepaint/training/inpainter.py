@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spinepaint.models.bundle import CropConfig, ScheduleConfig
-from spinepaint.models.inpaint import noise_weight
+from spinepaint.models.inpaint import METHODS, noise_weight
+from spinepaint.models.memory import channels_last
 from spinepaint.models.schedule import add_noise, alpha_bar_table, voxel_times
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 from spinepaint.models.weighting import gaussian_weight
@@ -47,11 +48,10 @@ class InpainterTraining:
     crop: dict[str, Any] = field(default_factory=dict)
 
 
-class Average(nn.Module):
+class Average:
     """Exponential moving average of a network's weights, warmed up so that the first steps do not linger."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        super().__init__()
         self.decay = decay
         self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
@@ -61,10 +61,12 @@ class Average(nn.Module):
         for name, value in network.state_dict().items():
             self.shadow[name].lerp_(value.detach(), 1 - decay)
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights by name."""
         return self.shadow
 
-    def load_state_dict(self, state_dict: Any, *_: Any, **__: Any) -> Any:
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Take averaged weights over from a checkpoint."""
         self.shadow = {name: value.clone() for name, value in state_dict.items()}
 
 
@@ -78,7 +80,7 @@ class InpainterTask:
         self.extent = CropConfig(**config.crop).extent_mm
         schedule = ScheduleConfig()
         self.alpha_bar = alpha_bar_table(schedule.steps, schedule.beta_start, schedule.beta_end)
-        self.unet = ConditionalUNet(UNetConfig(**config.model)).to(memory_format=torch.channels_last_3d)
+        self.unet = channels_last(ConditionalUNet(UNetConfig(**config.model)))
         self.average = Average(self.unet, config.ema)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.rate, weight_decay=1e-4)
         shards = prepare(LatentData(**config.data))
@@ -87,9 +89,11 @@ class InpainterTask:
         self.held_out = {kind: held_out for kind, (_, held_out) in splits.items()}
 
     def parts(self) -> dict[str, Stateful]:
+        """Weights, their average and the optimiser."""
         return {"unet": self.unet, "average": self.average, "optimizer": self.optimizer}
 
     def step(self, number: int) -> dict[str, float]:
+        """One optimiser step."""
         config, rng = self.config, generator_for(self.config.seed, number)
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(number, config.steps, top=config.rate, bottom=config.final_rate)
@@ -135,8 +139,8 @@ class InpainterTask:
         for landmark in batch["landmark_mm"].numpy():
             a, b, c = landmark + rng.normal(0, config.landmark_jitter_mm, 3)
             gaussians.append(gaussian_weight((x, y, z), self.extent, (float(a), float(b), float(c)), config.sigma_mm))
-        method = rng.choice(["weighted", "masked", "repaint"], p=[1 - config.masked - config.repaint, config.masked, config.repaint])
-        weight = noise_weight(torch.cat(gaussians), str(method))  # type: ignore[arg-type]
+        shares = (1 - config.masked - config.repaint, config.masked, config.repaint)
+        weight = noise_weight(torch.cat(gaussians), METHODS[int(rng.choice(3, p=shares))])
         t = torch.from_numpy(rng.integers(1, total + 1, count))
         times = voxel_times(weight, t[:, None, None, None, None])
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
@@ -146,10 +150,11 @@ class InpainterTask:
         with torch.autocast("cpu", torch.bfloat16):
             eps = unet(noisy.contiguous(memory_format=torch.channels_last_3d), weight, t, condition, batch["fsu"])
         counted = weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]
-        return ((eps.float() - noise).square().mean(1, keepdim=True) * counted).sum() / counted.sum()
+        loss: Tensor = ((eps.float() - noise).square().mean(1, keepdim=True) * counted).sum() / counted.sum()
+        return loss
 
 
-def config_null(unet: ConditionalUNet) -> int:
+def _untold(unet: ConditionalUNet) -> int:
     """The index that stands for "condition not told"."""
     return unet.config.conditions
 

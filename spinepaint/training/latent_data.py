@@ -4,6 +4,7 @@ A shard is a function of its number and the settings, so a broken run goes on wh
 two processes make what one would.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +17,7 @@ from rich.progress import track
 
 from spinepaint.models.bundle import CropConfig
 from spinepaint.training.bundles import read_autoencoder
-from spinepaint.training.crops import encode, phantom_crops, real_crops, save_latents
+from spinepaint.training.crops import LabelledCrop, encode, phantom_crops, real_crops, save_latents
 from spinepaint.training.real_crops import RealCrops
 
 
@@ -45,7 +46,8 @@ def prepare(data: LatentData) -> dict[str, list[Path]]:
     """Make what is missing; the shards' paths by source, `phantom` and `real`."""
     counts = {"phantom": data.phantoms, "real": data.real if data.spider else 0}
     shards = {kind: [_path(data, kind, n) for n in range(0, count, data.shard)] for kind, count in counts.items()}
-    missing = [(data, kind, n * data.shard) for kind, paths in shards.items() for n, path in enumerate(paths) if not path.exists()]
+    numbered = [(kind, n, path) for kind, paths in shards.items() for n, path in enumerate(paths)]
+    missing = [(data, kind, n * data.shard) for kind, n, path in numbered if not path.exists()]
     if missing:
         with ProcessPoolExecutor(data.processes) as pool:
             for _ in track(pool.map(_make, missing), "Encoding crops", total=len(missing)):
@@ -70,7 +72,7 @@ def _make(work: tuple[LatentData, str, int]) -> None:
     autoencoder = read_autoencoder(Path(data.autoencoder), data.autoencoder_model)
     if kind == "phantom":
         seeds = range(data.first_phantom + start, data.first_phantom + min(start + data.shard, data.phantoms))
-        crops = chain.from_iterable(phantom_crops(seed, crop) for seed in seeds)
+        crops: Iterator[LabelledCrop] = chain.from_iterable(phantom_crops(seed, crop) for seed in seeds)
     else:
         crops = real_crops(_real_source(str(data.spider), crop), data.seed + start, min(data.shard, data.real - start), crop)
     save_latents(encode(autoencoder, crops), _path(data, kind, start))

@@ -91,7 +91,7 @@ class RealCrops:
         self._coefficients = [spline_filter(s.image, order=3, output=np.float32) for s in slices]
 
     def _crop(self, donor: Donor, rng: np.random.Generator) -> tuple[Image, DiscAnatomy]:
-        """The donor's slice around its disc's posterior margin, turned, scaled and shifted at random, and its anatomy in that crop."""
+        """The donor's slice around its disc's margin, turned, scaled and shifted at random, and its anatomy in that crop."""
         a = donor.anatomy
         rows, columns = (round(self.extent_mm[i] / self.spacing_mm) for i in (0, 1))
         angle, scale = float(np.radians(rng.uniform(-10, 10))), float(rng.uniform(0.9, 1.12))

@@ -14,15 +14,15 @@ from spinepaint.store import Claim, Ledger
 _log = logging.getLogger(__name__)
 
 
-class AttemptLost(Exception):  # noqa: N818
+class AttemptLost(Exception):
     """The job was cancelled, or is another worker's by now."""
 
 
-class WorkerStopping(Exception):  # noqa: N818
+class WorkerStopping(Exception):
     """The worker was asked to end; the job goes back to the queue."""
 
 
-class OverTime(Exception):  # noqa: N818
+class OverTime(Exception):
     """The attempt took longer than a job may take."""
 
 

@@ -1,6 +1,6 @@
 """The main job: a series and a request in, synthetic series with their labels and reports out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

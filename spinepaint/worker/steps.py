@@ -1,6 +1,6 @@
 """The pipeline's steps: each takes plain values, makes one call into `imaging` or `models`, and returns plain values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +25,14 @@ from spinepaint.worker.spec import Spec
 
 @dataclass(frozen=True)
 class Discs:
-    """The discs that were found, by FSU, in patient LPS mm; levels outside the field of view are absent."""
+    """The discs that were found, by FSU: centre, posterior margin and canal in patient LPS mm.
+
+    Levels outside the field of view are absent.
+    """
 
     centres_lps_mm: dict[str, Vector]
     margins_lps_mm: dict[str, Vector]
+    canals_lps_mm: dict[str, Vector]
     confidence: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -56,9 +60,15 @@ def localise_discs(models: Bundle, volume: Volume) -> Discs:
     """Find and name the discs L1-L2 … L5-S1."""
     oriented = orient(volume)
     found = localise(models.localiser, oriented.voxels, oriented.spacing)
+
+
+    def in_patient(points: Mapping[str, NDArray[np.float64]]) -> dict[str, Vector]:
+        return {fsu: oriented.to_patient(_vector(index)) for fsu, index in points.items()}
+
     return Discs(
-        centres_lps_mm={fsu: oriented.to_patient(index) for fsu, index in found.centres.items()},
-        margins_lps_mm={fsu: oriented.to_patient(index) for fsu, index in found.margins.items()},
+        centres_lps_mm=in_patient(found.centres),
+        margins_lps_mm=in_patient(found.margins),
+        canals_lps_mm=in_patient(found.canals),
         confidence={fsu: round(float(value), 3) for fsu, value in found.confidence.items()},
         warnings=tuple(found.warnings),
     )
@@ -72,8 +82,7 @@ def choose_landmark(volume: Volume, discs: Discs, spec: Spec) -> Vector:
     if spec.landmark_lps_mm is not None:
         _require_inside(volume, spec.landmark_lps_mm)
         return spec.landmark_lps_mm
-    centre, margin = discs.centres_lps_mm.get(spec.fsu), discs.margins_lps_mm.get(spec.fsu)
-    if centre is None or margin is None:
+    if spec.fsu not in discs.centres_lps_mm:
         seen = ", ".join(fsu for fsu in Fsu if fsu in discs.centres_lps_mm) or "none"
         raise Refusal(
             "fsu-not-found",
@@ -84,14 +93,20 @@ def choose_landmark(volume: Volume, discs: Discs, spec: Spec) -> Vector:
     index = landmark_index(
         oriented.voxels,
         oriented.spacing,
-        centre=oriented.to_index(centre),
-        margin=oriented.to_index(margin),
+        centre=np.array(oriented.to_index(discs.centres_lps_mm[spec.fsu])),
+        margin=np.array(oriented.to_index(discs.margins_lps_mm[spec.fsu])),
+        canal=np.array(oriented.to_index(discs.canals_lps_mm[spec.fsu])),
         pathology=spec.pathology.value,
         rng=np.random.default_rng(spec.seed),
     )
-    landmark = oriented.to_patient(index)
+    landmark = oriented.to_patient(_vector(index))
     _require_inside(volume, landmark)
     return landmark
+
+
+def _vector(values: NDArray[np.float64]) -> Vector:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
 
 
 def _require_inside(volume: Volume, point: Vector) -> None:

@@ -59,7 +59,7 @@ def test_the_difference_keeps_the_noise_that_blending_loses(noisy: Volume) -> No
 
 
 def test_seam_ratio_sees_a_hard_edge(noisy: Volume) -> None:
-    mask = paste_mask(noisy, CENTRE, INNER, OUTER)
+    mask = paste_mask(noisy, CENTRE, 6.0, 18.0)
     soft = (noisy.voxels + 30 * mask).astype(np.float32)
     hard = (noisy.voxels + 30 * (mask > 0)).astype(np.float32)
     assert seam_ratio(noisy.voxels, soft, mask) == pytest.approx(1.0, abs=0.06)
