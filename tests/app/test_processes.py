@@ -56,6 +56,18 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, log: Path) -> No
     assert not alive(pid)
 
 
+def test_what_a_killed_child_leaves_behind_is_ended(tmp_path: Path, log: Path) -> None:
+    program = "import os, subprocess, time; p = subprocess.Popen(['/bin/sleep', '300'], process_group=0)\n"
+    program += "print(p.pid, flush=True); time.sleep(300)"
+    supervisor = Supervisor(tmp_path / "children.json")
+    supervisor.add(Child("parent", [sys.executable, "-c", program], log=log))
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    grandchild = int(log.read_text())
+    os.kill(supervisor.pids()["parent"], signal.SIGKILL)
+    until(lambda: not alive(grandchild))
+    supervisor.stop()
+
+
 PARENT = """
 import sys, time
 from pathlib import Path
@@ -79,7 +91,7 @@ def test_children_die_with_a_killed_parent(tmp_path: Path, log: Path) -> None:
 
 def test_what_a_killed_service_left_is_ended_at_the_next_start(tmp_path: Path) -> None:
     record = tmp_path / "children.json"
-    with subprocess.Popen(SLEEP) as left_behind:
+    with subprocess.Popen(SLEEP, start_new_session=True) as left_behind:
         created = psutil.Process(left_behind.pid).create_time()
         record.write_text(f"[[{left_behind.pid}, {created}]]")
         end_recorded(record)
@@ -89,7 +101,7 @@ def test_what_a_killed_service_left_is_ended_at_the_next_start(tmp_path: Path) -
 
 def test_a_process_that_took_over_the_number_is_left_alone(tmp_path: Path) -> None:
     record = tmp_path / "children.json"
-    with subprocess.Popen(SLEEP) as stranger:
+    with subprocess.Popen(SLEEP, start_new_session=True) as stranger:
         record.write_text(f"[[{stranger.pid}, {psutil.Process(stranger.pid).create_time() - 100}]]")
         end_recorded(record)
         assert stranger.poll() is None

@@ -1,0 +1,217 @@
+"""The whole service as processes: started, stopped, killed in parts, started again."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from spinepaint.app.serve import READY, is_loopback
+from tests.app.conftest import EDIT, Files
+
+ROOT = Path(__file__).parents[2]
+QUICK = {
+    "SPINEPAINT_HEARTBEAT_S": "0.5",
+    "SPINEPAINT_STALE_AFTER_S": "3",
+    "SPINEPAINT_PROGRESS_S": "0.1",
+    "SPINEPAINT_RETRY_DELAY_S": "0.2",
+    "SPINEPAINT_REAP_EVERY_S": "0.5",
+    "SPINEPAINT_REANNOUNCE_AFTER_S": "2",
+    "SPINEPAINT_SHUTDOWN_GRACE_S": "10",
+}
+
+
+class Service:
+    """`spinepaint serve` on a free port, with the stand-in pipeline."""
+
+    def __init__(self, data: Path) -> None:
+        argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(data)]
+        argv += ["--pipeline", "tests.app.standin:paint"]
+        env = {**os.environ, **QUICK, "PYTHONPATH": str(ROOT)}
+        self.log = data.parent / "service.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        assert line.startswith(READY), self.log.read_text()
+        self.client = httpx.Client(base_url=line.removeprefix(READY), timeout=30)
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def named(self, part: str) -> psutil.Process:
+        (found,) = (process for process in self.family() if any(part in word for word in process.cmdline()))
+        return found
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Service]]:
+    services: list[Service] = []
+
+    def start() -> Service:
+        services.append(Service(tmp_path / "data"))
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.close()
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
+    return found
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def submit(service: Service, series_id: str, steps: int) -> str:
+    answer = service.client.post("/v1/jobs", json={"series_id": series_id, **EDIT, "steps": steps})
+    return str(answer.raise_for_status().json()["id"])
+
+
+def test_a_job_from_end_to_end_and_a_clean_stop(start: Callable[[], Service], upload: Files, tmp_path: Path) -> None:
+    service = start()
+    family = service.family()
+    spec = '{"pathology":"disc_herniation","fsu":"L4-L5","severity":"small"}'
+    answer = service.client.post("/v1/inpaint", files=upload, data={"spec": spec}, headers={"Prefer": "wait=25"})
+    assert answer.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert len([name for name in archive.namelist() if name.startswith("sample-01/series/")]) == 7
+    assert set(service.client.get("/health/ready").json().get("failing", [])) <= {"bundle"}
+
+    second = subprocess.run(
+        [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(tmp_path / "data")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "another service runs" in second.stderr
+    assert "Traceback" not in second.stderr
+
+    too_much = service.client.post("/v1/series", content=iter([b"x" * 2**20] * 8), headers={"Content-Type": "text/plain"})
+    assert too_much.status_code == 415
+
+    family += service.family()
+    service.process.terminate()
+    assert service.process.wait(30) == 0
+    assert gone(family)
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    assert "Invented" not in log
+    assert "IM00" not in log
+
+
+def test_ctrl_c_gives_a_running_job_back_and_the_next_start_finishes_it(start: Callable[[], Service], upload: Files) -> None:
+    service = start()
+    series_id = service.client.post("/v1/series", files=upload).json()["id"]
+    job = submit(service, series_id, 40)
+    until(partial(_progress, service, job))
+    with service.client.stream("GET", f"/v1/jobs/{job}/events"):  # a follower does not hold the stop up
+        family = service.family()
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(30) == 0
+    assert gone(family)
+    again = start()
+    view = until(lambda: _finished(again, job))
+    assert (view["state"], view["attempts"]) == ("succeeded", 1)
+
+
+def _finished(service: Service, job: str) -> dict[str, Any] | None:
+    view: dict[str, Any] = service.client.get(f"/v1/jobs/{job}").json()
+    return view if view["finished_at"] else None
+
+
+def test_whatever_is_killed_each_job_is_finished_once(start: Callable[[], Service], upload: Files) -> None:
+    service = start()
+    series_id = service.client.post("/v1/series", files=upload).json()["id"]
+    for killed in ("spawn_main", "worker", "valkey-server", "gateway", "all"):
+        running, queued = submit(service, series_id, 20), submit(service, series_id, 1)
+        until(partial(_progress, service, running))
+        family = service.family()
+        if killed in ("gateway", "all"):
+            for process in [service.process, *(family if killed == "all" else [])]:
+                process.kill()
+            service.process.wait()
+            service = start()
+            until(partial(gone, family))
+        else:
+            service.named(killed).kill()
+        for job in (running, queued):
+            _assert_delivered_once(service, job)
+
+
+def _progress(service: Service, job: str) -> float:
+    return float(service.client.get(f"/v1/jobs/{job}").json()["progress"])
+
+
+def _assert_delivered_once(service: Service, job: str) -> None:
+    view = until(lambda: _finished(service, job))
+    assert view["state"] == "succeeded"
+    assert view["attempts"] <= 2
+    assert service.client.get(f"/v1/jobs/{job}/events").text.count('"succeeded"') == 1
+    with zipfile.ZipFile(io.BytesIO(service.client.get(f"/v1/jobs/{job}/result").content)) as archive:
+        assert archive.testzip() is None
+
+
+def serve(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **env}, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_other_addresses_need_keys(tmp_path: Path, host: str) -> None:
+    done = serve("--host", host, "--data", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "--host" in done.stderr
+    assert "reached by others" in done.stderr
+    assert not (tmp_path / "data").exists()
+    assert serve("--data", str(tmp_path / "data"), SPINEPAINT_HOST=host).returncode == 2
+
+
+def test_loopback_addresses() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "", "10.0.0.1", "localhost.example.org"))
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    done = serve("--data", str(tmp_path / "data"), SPINEPAINT_MAX_ATTEMPTS="none")
+    assert done.returncode == 2
+    assert "SPINEPAINT_MAX_ATTEMPTS" in done.stderr
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = serve("--port", str(taken.getsockname()[1]), "--data", str(tmp_path / "data"))
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "spinepaint.app.cli", "worker", "--data", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "SPINEPAINT_BROKER_URL" in done.stderr
