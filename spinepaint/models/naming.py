@@ -13,8 +13,10 @@ ABOVE = "above"
 GAP_MM = (16.0, 56.0)
 SKIP_MM = (44.0, 92.0)
 SKIP_COST = 0.5
-# Log-probability that a candidate under L5-S1 is a rudimentary S1-S2 disc rather than a mistake in naming.
+# Log-probability that a candidate under L5-S1 is a rudimentary sacral disc, or bowel, rather than a mistake in naming; and how
+# many such candidates a chain may end in. A wide field of view shows the whole sacrum, and each of its remnants can be found.
 SACRAL_LOG_PROBABILITY = float(np.log(0.02))
+SACRAL_CANDIDATES = 3
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,13 @@ def name_levels(log_probabilities: NDArray[np.float64], ranks: tuple[int, ...], 
     ranks: of each disc, levels above the lowest disc.
     levels: K names; the first stands for itself and everything above, whose discs beyond it are named "above".
 
-    The lowest disc may be any level but the collective first, or S1-S2.
+    The lowest disc may be any level but the collective first, or up to `SACRAL_CANDIDATES` below L5-S1.
     """
     if not ranks:
         return Naming((), 0.0, 0.0)
     last = len(levels) - 1
     totals = {}
-    for lowest in range(last + 1, 0, -1):  # ties go to the caudal end
+    for lowest in range(last + SACRAL_CANDIDATES, 0, -1):  # ties go to the caudal end
         positions = [lowest - rank for rank in ranks]
         totals[lowest] = sum(
             SACRAL_LOG_PROBABILITY if position > last else float(log_probabilities[i, max(position, 0)])

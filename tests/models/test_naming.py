@@ -79,3 +79,11 @@ def test_no_evidence_gives_no_margin() -> None:
     naming = name_levels(_evidence([4, 3, 2], 0.0), (0, 1, 2), LEVELS)
     assert naming.margin == pytest.approx(0.0)
     assert naming.probability < 0.5
+
+
+def test_sacral_remnants_and_bowel_below_do_not_shift_the_names() -> None:
+    # A wide field of view: three candidates under L5-S1, which the network, knowing no other name, calls L5-S1 too.
+    said = [6, 6, 6, 6, 5, 4, 3, 2]
+    naming = name_levels(_evidence(said, 5.0), tuple(range(8)), LEVELS)
+    assert naming.names == (SACRAL, SACRAL, SACRAL, "L5-S1", "L4-L5", "L3-L4", "L2-L3", "L1-L2")
+    assert naming.margin > 1.0
