@@ -53,6 +53,9 @@ class _Running:
 class Supervisor:
     """Starts children, restarts those that end, and ends them all.
 
+    A child may depend on those added before it: when one of them was started again, so is this one. (A
+    worker whose broker vanishes while a job runs does not always find its way back to the new one.)
+
     `record` is a file that remembers their process ids, so that a supervisor that starts after this
     one was killed can end what was left behind where the kernel does not.
 
@@ -89,7 +92,7 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stopping.wait(POLL_S):
             with self._lock:
-                changed = [self._restart_if_ended(running) for running in self._running]
+                changed = [self._restart_if_ended(place) for place in range(len(self._running))]
                 for child in self._wanted:
                     self._running.append(_start(child))
                     changed.append(True)
@@ -100,7 +103,8 @@ class Supervisor:
             _end(running)
         self._record.unlink(missing_ok=True)
 
-    def _restart_if_ended(self, running: _Running) -> bool:
+    def _restart_if_ended(self, place: int) -> bool:
+        running = self._running[place]
         status = running.process.poll()
         if status is None:
             return False
@@ -110,12 +114,15 @@ class Supervisor:
             running.due = now + BACKOFF_S[min(running.failures, len(BACKOFF_S) - 1)]
             _log.warning("%s ended with status %d; starting it again", running.child.name, status)
             end_session(running.process.pid, running.created)
-            if running.child.on_end is not None:
-                running.child.on_end()
         if now < running.due:
             return False
+        if running.child.on_end is not None:
+            running.child.on_end()
         again = _start(running.child)
         running.process, running.created, running.since, running.due = again.process, again.created, now, 0.0
+        for dependent in self._running[place + 1 :]:
+            _end(dependent)
+            dependent.due = now  # ended by us, so it is started at once
         return True
 
     def _write_record(self) -> None:

@@ -24,20 +24,14 @@ class Oriented:
         s, r, c = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(s), float(r), float(c)
 
-    def to_patient(
-        self, index: tuple[float, float, float]
-    ) -> tuple[float, float, float]:
+    def to_patient(self, index: tuple[float, float, float]) -> tuple[float, float, float]:
         """Patient LPS mm of a fractional (slice, row, column) index."""
         x, y, z = self.affine[:3, :3] @ np.asarray(index) + self.affine[:3, 3]
         return float(x), float(y), float(z)
 
-    def to_index(
-        self, point_mm: tuple[float, float, float]
-    ) -> tuple[float, float, float]:
+    def to_index(self, point_mm: tuple[float, float, float]) -> tuple[float, float, float]:
         """Fractional (slice, row, column) index of a patient LPS point in mm."""
-        s, r, c = np.linalg.solve(
-            self.affine[:3, :3], np.asarray(point_mm) - self.affine[:3, 3]
-        )
+        s, r, c = np.linalg.solve(self.affine[:3, :3], np.asarray(point_mm) - self.affine[:3, 3])
         return float(s), float(r), float(c)
 
 

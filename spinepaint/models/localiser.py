@@ -149,9 +149,7 @@ def _heatmaps(model: DiscLocaliser, grid: Tensor, batch: int = 4) -> tuple[NDArr
     return spots.numpy(), torch.log_softmax(logits[:, SPOTS:], dim=1).numpy()
 
 
-def localise(
-    model: DiscLocaliser, voxels: NDArray[np.float32], spacing_mm: tuple[float, float, float]
-) -> Localisation:
+def localise(model: DiscLocaliser, voxels: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> Localisation:
     """Find and name the discs of a series.
 
     Parameters

@@ -57,9 +57,7 @@ def resample(image: NDArray[np.float32], spacing: tuple[float, float], wanted_mm
 def real_slices(folder: Path, spacing_mm: float, *, held_out: bool) -> list[NDArray[np.float32]]:
     """SPIDER's T2 slices of one split at `spacing_mm`."""
     return [
-        resample(item.image, item.spacing, spacing_mm)
-        for item in read_slices(folder)
-        if is_held_out(item.patient) == held_out
+        resample(item.image, item.spacing, spacing_mm) for item in read_slices(folder) if is_held_out(item.patient) == held_out
     ]
 
 

@@ -25,7 +25,9 @@ class InpainterTraining:
 
     `data`: the crops to learn from (see `LatentData`); the last `held_out` crops of each source are the validation set.
     `masked` and `repaint` are the shares of steps that see the baselines' weights, so that one network
-    serves all three methods. `forget` is the share of conditions hidden, for guidance.
+    serves all three methods. `forget` is the share of conditions hidden, for guidance. `window` is the side in plane, in latent
+    cells, of what a step looks at around the landmark (half the cost of the whole crop); `whole` the share of steps
+    that see the whole crop.
     """
 
     run: str
@@ -37,6 +39,8 @@ class InpainterTraining:
     masked: float = 0.1
     repaint: float = 0.1
     forget: float = 0.1
+    window: int = 24
+    whole: float = 0.15
     sigma_mm: float = 16.0
     landmark_jitter_mm: float = 1.5
     ema: float = 0.999
@@ -77,7 +81,9 @@ class InpainterTask:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
-        self.extent = CropConfig(**config.crop).extent_mm
+        crop = CropConfig(**config.crop)
+        self.extent = crop.extent_mm
+        self.cell_mm = (4 * crop.extent_mm[0] / crop.grid[0], 4 * crop.extent_mm[1] / crop.grid[1])
         schedule = ScheduleConfig()
         self.alpha_bar = alpha_bar_table(schedule.steps, schedule.beta_start, schedule.beta_end)
         self.unet = channels_last(ConditionalUNet(UNetConfig(**config.model)))
@@ -97,7 +103,10 @@ class InpainterTask:
         config, rng = self.config, generator_for(self.config.seed, number)
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(number, config.steps, top=config.rate, bottom=config.final_rate)
-        loss = self._loss(self.unet, self._draw(rng, self.sources), rng)
+        batch = self._draw(rng, self.sources)
+        if rng.random() >= config.whole:
+            batch = self._windowed(batch, rng)
+        loss = self._loss(self.unet, batch, rng)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
@@ -131,14 +140,27 @@ class InpainterTask:
             rows.append(row)
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
+    def _windowed(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Each crop cut down in plane to the window around its landmark, give or take two cells."""
+        cell, shape = np.array(self.cell_mm), np.array(batch["latent"].shape[2:4])
+        side = np.minimum(self.config.window, shape)
+        latents, landmarks = [], []
+        for latent, landmark in zip(batch["latent"], batch["landmark_mm"], strict=True):
+            wanted = (landmark[:2].numpy() / cell - side / 2 + rng.integers(-2, 3, 2)).round().astype(int)
+            x, y = (int(start) for start in np.clip(wanted, 0, shape - side))
+            latents.append(latent[:, x : x + side[0], y : y + side[1]])
+            landmarks.append(landmark - torch.tensor([x * self.cell_mm[0], y * self.cell_mm[1], 0.0]))
+        return {**batch, "latent": torch.stack(latents), "landmark_mm": torch.stack(landmarks)}
+
     def _loss(self, unet: ConditionalUNet, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
         config, total = self.config, len(self.alpha_bar) - 1
         clean = batch["latent"].float()
         count, _, x, y, z = clean.shape
+        extent = (x * self.cell_mm[0], y * self.cell_mm[1], self.extent[2])
         gaussians = []
         for landmark in batch["landmark_mm"].numpy():
             a, b, c = landmark + rng.normal(0, config.landmark_jitter_mm, 3)
-            gaussians.append(gaussian_weight((x, y, z), self.extent, (float(a), float(b), float(c)), config.sigma_mm))
+            gaussians.append(gaussian_weight((x, y, z), extent, (float(a), float(b), float(c)), config.sigma_mm))
         shares = (1 - config.masked - config.repaint, config.masked, config.repaint)
         weight = noise_weight(torch.cat(gaussians), METHODS[int(rng.choice(3, p=shares))])
         t = torch.from_numpy(rng.integers(1, total + 1, count))

@@ -131,8 +131,17 @@ class RealCrops:
             donor = self.clean[int(rng.integers(len(self.clean)))]
             lifted = lift(*self._crop(donor, rng), pathology, severity, rng, self.grid, self.extent_mm)
             if lifted is not None:
-                crop = CropSample(lifted.voxels, lifted.landmark_index, pathology, severity, donor.fsu,
-                                  lifted.slice_weight, lifted.before, donor.patient, False)
+                crop = CropSample(
+                    lifted.voxels,
+                    lifted.landmark_index,
+                    pathology,
+                    severity,
+                    donor.fsu,
+                    lifted.slice_weight,
+                    lifted.before,
+                    donor.patient,
+                    False,
+                )
                 return self._jittered(crop, rng)
 
     def _real(self, rng: np.random.Generator, severity: Severity) -> CropSample | None:
@@ -148,8 +157,17 @@ class RealCrops:
             return None
         moved = [(float(base[i]) - anatomy.margin[i]) * self.grid[i] / image.shape[i] for i in (0, 1)]
         landmark = (lifted.landmark_index[0] + moved[0], lifted.landmark_index[1] + moved[1], lifted.landmark_index[2])
-        return CropSample(lifted.voxels, landmark, Pathology.DISC_HERNIATION, severity, donor.fsu,
-                          lifted.slice_weight**3, lifted.before, donor.patient, True)
+        return CropSample(
+            lifted.voxels,
+            landmark,
+            Pathology.DISC_HERNIATION,
+            severity,
+            donor.fsu,
+            lifted.slice_weight**3,
+            lifted.before,
+            donor.patient,
+            True,
+        )
 
     def _jittered(self, crop: CropSample, rng: np.random.Generator) -> CropSample:
         """The crop with another gamma and gain, alike in `voxels` and `before`."""

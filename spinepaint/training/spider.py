@@ -53,9 +53,7 @@ def _pair(text: str) -> tuple[float, float]:
 
 def _spacings(folder: Path) -> dict[str, tuple[float, float]]:
     with (folder / "overview.csv").open(newline="") as rows:
-        return {
-            row["new_file_name"]: _pair(row["PixelSpacing"]) for row in csv.DictReader(rows) if row["PixelSpacing"]
-        }
+        return {row["new_file_name"]: _pair(row["PixelSpacing"]) for row in csv.DictReader(rows) if row["PixelSpacing"]}
 
 
 def _boxes(folder: Path) -> dict[str, tuple[DiscBox, ...]]:

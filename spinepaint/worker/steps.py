@@ -61,7 +61,6 @@ def localise_discs(models: Bundle, volume: Volume) -> Discs:
     oriented = orient(volume)
     found = localise(models.localiser, oriented.voxels, oriented.spacing)
 
-
     def in_patient(points: Mapping[str, NDArray[np.float64]]) -> dict[str, Vector]:
         return {fsu: oriented.to_patient(_vector(index)) for fsu, index in points.items()}
 

@@ -46,6 +46,21 @@ def test_a_killed_child_is_started_again_and_stopped_at_the_end(tmp_path: Path, 
     assert not (tmp_path / "children.json").exists()
 
 
+def test_what_depends_on_a_killed_child_is_started_again_too(tmp_path: Path, log: Path) -> None:
+    supervisor = Supervisor(tmp_path / "children.json")
+    for name in ("first", "second"):
+        supervisor.add(Child(name, SLEEP, log=log))
+    until(lambda: len(supervisor.pids()) == 2)
+    before = supervisor.pids()
+    os.kill(before["second"], signal.SIGKILL)
+    until(lambda: supervisor.pids()["second"] != before["second"])
+    assert supervisor.pids()["first"] == before["first"]
+    between = supervisor.pids()
+    os.kill(between["first"], signal.SIGKILL)
+    until(lambda: set(supervisor.pids().values()).isdisjoint(between.values()), timeout_s=20)
+    supervisor.stop()
+
+
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, log: Path) -> None:
     supervisor = Supervisor(tmp_path / "children.json")
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"

@@ -90,8 +90,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Picture.fromarray(image.astype(np.uint8)).save(root / "slices" / f"{patient}_t2.png")
             table.writerow([f"{patient}_t2", f"[{SPACING_MM}, {SPACING_MM}]"])
             drawn = [
-                {"ivd_label": b.ivd_label, "y": b.centre[0] - b.size[0] / 2, "x": b.centre[1] - b.size[1] / 2,
-                 "h": b.size[0], "w": b.size[1], "grades": {"Disc herniation": "0"}}
+                {
+                    "ivd_label": b.ivd_label,
+                    "y": b.centre[0] - b.size[0] / 2,
+                    "x": b.centre[1] - b.size[1] / 2,
+                    "h": b.size[0],
+                    "w": b.size[1],
+                    "grades": {"Disc herniation": "0"},
+                }
                 for b in boxes
             ]
             entries.append({"series": f"{patient}_t2", "boxes_bottom_to_top": drawn})
