@@ -1,9 +1,9 @@
 """Every series of a folder × levels × pathologies through the command line, checked from outside.
 
 `python -m bench.matrix FOLDER [--steps 50]`: FOLDER holds one folder of DICOM files a series and, where the discs are
-known, `disc_centres.json` ({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). For every output: exit status 0, stored values outside
-the edit's SEG equal by plain pydicom, dciodvfy's words, geometry by SimpleITK, and for one output a series a repeat, byte
-for byte. Nothing of the pipeline's own code is used.
+known, `disc_centres.json` ({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). Of every output it tells the exit status,
+whether stored values outside the edit's SEG are equal by plain pydicom, dciodvfy's words, the geometry by SimpleITK,
+and for one output a series whether a repeat is the same, byte for byte. Nothing of the pipeline's own code is used.
 """
 
 import argparse
