@@ -166,7 +166,7 @@ def localise(model: DiscLocaliser, voxels: NDArray[np.float32], spacing_mm: tupl
     (discs, margins, canals), levels = _heatmaps(model.eval(), to_grid(slices, spacing_mm[1:], config.spacing_mm))
     step = 2 * config.spacing_mm
     found = find_candidates(discs, levels, config.score_threshold, step)
-    points = np.array([[c.row * step, c.column * step] for c in found]).reshape(-1, 2)
+    points = np.array([[c.slice * spacing_mm[0], c.row * step, c.column * step] for c in found]).reshape(-1, 3)
     chain = spine_chain(points, np.array([c.score for c in found]))
     evidence = np.array([found[i].levels for i in chain.order]).reshape(-1, len(config.levels))
     naming = name_levels(evidence, chain.ranks, config.levels)

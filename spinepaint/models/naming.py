@@ -12,7 +12,10 @@ SACRAL = "S1-S2"
 ABOVE = "above"
 GAP_MM = (16.0, 56.0)
 SKIP_MM = (44.0, 92.0)
-SKIP_COST = 0.5
+SKIP_COST = 0.7
+# Degrees between neighbouring gaps that cost nothing: the sacrum turns backward sharply, nothing turns forward so.
+FREE_LORDOSIS_DEG, FREE_KYPHOSIS_DEG = 40.0, 15.0
+FREE_LATERAL_MM = 4.0
 # Log-probability that a candidate under L5-S1 is a rudimentary sacral disc, or bowel, rather than a mistake in naming; and how
 # many such candidates a chain may end in. A wide field of view shows the whole sacrum, and each of its remnants can be found.
 SACRAL_LOG_PROBABILITY = float(np.log(0.02))
@@ -36,27 +39,31 @@ class Naming:
     probability: float
 
 
-def _gaps(vectors: NDArray[np.float64]) -> list[tuple[int, float]]:
+def _gaps(vector: NDArray[np.float64]) -> list[tuple[int, float]]:
     """Ways to step from one disc to the next above: (levels climbed, cost) for each that the distance allows."""
-    distance = float(np.linalg.norm(vectors))
-    tilt = abs(vectors[1]) / max(distance, 1e-6)
+    lateral, in_plane = abs(float(vector[0])), vector[1:]
+    distance = float(np.linalg.norm(in_plane))
+    tilt = abs(in_plane[1]) / max(distance, 1e-6)
     if tilt > 0.85:
         return []
+    aside = 0.5 * (max(0.0, lateral - FREE_LATERAL_MM) / 8) ** 2
     steps = []
     if GAP_MM[0] <= distance <= GAP_MM[1]:
-        steps.append((1, 0.3 * (abs(distance - 36) / 20) ** 2))
+        steps.append((1, aside + 0.3 * (abs(distance - 36) / 20) ** 2))
     if SKIP_MM[0] <= distance <= SKIP_MM[1]:
-        steps.append((2, SKIP_COST + 0.3 * (abs(distance - 70) / 20) ** 2))
+        steps.append((2, aside + SKIP_COST + 0.3 * (abs(distance - 70) / 20) ** 2))
     return steps
 
 
-def _turn_cost(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
-    """Cost of bending: free to 20 degrees between neighbouring gaps, forbidden from 75."""
+def _turn_cost(caudal: NDArray[np.float64], cranial: NDArray[np.float64]) -> float:
+    """Cost of the bend between two neighbouring gaps (upward vectors) in the sagittal plane; forbidden from 75 degrees."""
+    before, after = caudal[1:], cranial[1:]
     cosine = float(before @ after / (np.linalg.norm(before) * np.linalg.norm(after) + 1e-9))
-    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
     if angle > 75:
         return float("inf")
-    return float(max(0.0, angle - 20) / 30)
+    lordotic = before[0] * after[1] - before[1] * after[0] < 0  # the lower gap runs backward as it goes down
+    return max(0.0, angle - (FREE_LORDOSIS_DEG if lordotic else FREE_KYPHOSIS_DEG)) / 30
 
 
 def spine_chain(points_mm: NDArray[np.float64], scores: NDArray[np.float64]) -> Chain:
@@ -64,13 +71,13 @@ def spine_chain(points_mm: NDArray[np.float64], scores: NDArray[np.float64]) -> 
 
     Parameters
     ----------
-    points_mm: (N, 2) candidates as (row, column) in mm, rows head to foot.
-    scores: (N,) in [0, 1]. A chain gains its members' scores and pays for odd gaps and sharp bends.
+    points_mm: (N, 3) candidates as (slice, row, column) in mm, rows head to foot, columns front to back.
+    scores: (N,) in [0, 1]. A chain gains its members' scores and pays for odd gaps, sharp bends and steps aside.
     """
     count = len(points_mm)
     if count == 0:
         return Chain((), ())
-    rows = np.argsort(-points_mm[:, 0])  # caudal first
+    rows = np.argsort(-points_mm[:, 1])  # caudal first
     points, gains = np.asarray(points_mm)[rows], np.asarray(scores)[rows]
     single = int(gains.argmax())
     best_value, best_end = float(gains[single]), (single, -1)

@@ -57,7 +57,7 @@ def augment(
     """A window of `shape` at `spacing_mm` cut from a scene, turned, scaled, cropped and disguised; its discs in window pixels."""
     scale = float(np.exp(rng.uniform(np.log(0.72), np.log(1.4))))
     stretch = float(np.exp(rng.normal(0, 0.06)))
-    angle = np.deg2rad(float(np.clip(rng.normal(0, 7), -18, 18)))
+    angle = np.deg2rad(float(np.clip(rng.normal(0, 9), -24, 24)))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     # Window pixels to scene pixels; a scale over 1 makes the spine larger.
     matrix = turn @ np.diag([spacing_mm / (scale * stretch), spacing_mm * stretch / scale]) / SCENE_MM

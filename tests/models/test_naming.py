@@ -9,9 +9,9 @@ LEVELS = ("T11-T12", "T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 
 
 def _spine(count: int, gap: float = 36.0) -> np.ndarray:
-    """(count, 2) points in mm, cranial first, on a lordotic curve."""
+    """(count, 3) points (slice, row, column) in mm, cranial first, on a lordotic curve."""
     t = np.arange(count)
-    return np.stack([60 + gap * t, 100 - 12 * np.sin(t / 2)], axis=1)
+    return np.stack([20 + t, 60 + gap * t, 100 - 12 * np.sin(t / 2)], axis=1)
 
 
 def _evidence(truth: list[int], strength: float) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_chain_orders_a_shuffled_spine_from_below() -> None:
 
 
 def test_chain_leaves_out_what_is_off_the_curve() -> None:
-    points = np.vstack([_spine(5), [[130.0, 20.0], [135.0, 190.0]]])
+    points = np.vstack([_spine(5), [[20.0, 130.0, 20.0], [20.0, 135.0, 190.0]]])
     chain = spine_chain(points, np.array([0.7] * 5 + [0.9, 0.9]))
     assert chain.order == (4, 3, 2, 1, 0)
 
@@ -39,9 +39,22 @@ def test_chain_counts_a_missing_disc() -> None:
     assert spine_chain(points, np.full(5, 0.8)).ranks == (0, 1, 3, 4, 5)
 
 
+def test_chain_turns_backward_into_the_sacrum_rather_than_forward_into_the_bowel() -> None:
+    spine = np.array([[20.0, 100 + 38 * i, 100 - 6 * i] for i in range(4)])
+    sacral, bowel = spine[-1] + (0, 26, 23), spine[-1] + (0, 80, 10)
+    chain = spine_chain(np.vstack([spine, sacral, bowel]), np.array([0.8, 0.8, 0.8, 0.8, 0.7, 0.75]))
+    assert chain.order[0] == 4
+
+
+def test_chain_does_not_step_aside() -> None:
+    spine = _spine(5)
+    beside = spine[-1] + (30, 34, 0)
+    assert 5 not in spine_chain(np.vstack([spine, beside]), np.full(6, 0.8)).order
+
+
 def test_chain_of_nothing_and_of_one() -> None:
-    assert spine_chain(np.zeros((0, 2)), np.zeros(0)).order == ()
-    assert spine_chain(np.array([[10.0, 10.0]]), np.array([0.5])).order == (0,)
+    assert spine_chain(np.zeros((0, 3)), np.zeros(0)).order == ()
+    assert spine_chain(np.array([[0.0, 10.0, 10.0]]), np.array([0.5])).order == (0,)
 
 
 def test_naming_outvotes_one_wrong_level() -> None:
