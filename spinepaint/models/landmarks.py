@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, map_coordinates
+from scipy.ndimage import map_coordinates
 
 Point = NDArray[np.float64]
 
@@ -94,14 +94,6 @@ def choose_landmark(
     return np.clip(point, 0.0, np.array(voxels.shape, dtype=np.float64) - 1)
 
 
-def _disc_height(voxels: NDArray[np.float32], frame: DiscFrame, place: float) -> float:
-    """How far (mm) below the frame's axis the annulus is darkest, within 4 mm: end plates and bodies are brighter."""
-    down = np.arange(-4.0, 4.25, _STEP_MM)
-    darkness = gaussian_filter1d(frame.sample(voxels, np.arange(-7.0, -0.5, 0.5), down, place).mean(axis=1), 4.0)
-    spread = float(np.ptp(darkness)) + 1e-6
-    return float(down[(darkness / spread + 0.03 * down**2).argmin()])
-
-
 def _edge(profile: NDArray[np.float64], at_mm: Point, expected_mm: float, tolerance_mm: float, rising: bool) -> float | None:
     """Where `profile` rises (or falls) most from 2 mm before to 2 mm after, near `expected_mm`; None if it hardly does."""
     width = round(2.0 / _STEP_MM)
@@ -115,29 +107,30 @@ def _edge(profile: NDArray[np.float64], at_mm: Point, expected_mm: float, tolera
     return float(middle[best]) if change[best] > _MINIMAL_CONTRAST and worth[best] > 0 else None
 
 
+def _profile(voxels: NDArray[np.float32], frame: DiscFrame, place: float, back_mm: Point) -> NDArray[np.float64]:
+    """Mean grey value at each distance behind the margin, over 3 mm of disc height."""
+    return np.asarray(frame.sample(voxels, back_mm, np.arange(-1.5, 1.75, 0.5), place).mean(axis=0))
+
+
 def posterior_margin(voxels: NDArray[np.float32], frame: DiscFrame, place: float) -> Point:
     """The posterior disc margin in the plane of slice `place`: the dark annulus' bright edge near the localiser's."""
-    down = _disc_height(voxels, frame, place)
-    back = np.arange(-8.0, 8.0 + _STEP_MM / 2, _STEP_MM)
-    profile = frame.sample(voxels, back, down + np.arange(-1.5, 1.75, 0.5), place).mean(axis=0)
-    edge = _edge(profile, back, 0.0, 3.0, rising=True)
-    return frame.at(0.0, place=place) if edge is None else frame.at(edge, down, place)
+    back = np.arange(-7.0, 7.0 + _STEP_MM / 2, _STEP_MM)
+    edge = _edge(_profile(voxels, frame, place, back), back, 0.0, 2.0, rising=True)
+    return frame.at(0.0 if edge is None else edge, place=place)
 
 
 def sac_centre(voxels: NDArray[np.float32], frame: DiscFrame, place: float, expected_mm: float) -> Point:
-    """The middle between the sac's front and back edges at disc height in the plane of slice `place`.
+    """The middle of the sac at disc height in the plane of slice `place`.
 
-    `expected_mm` is how far behind the margin the localiser puts it. A missing edge leaves the localiser's point, and an
-    edge moves it by no more than 4 mm.
+    `expected_mm` is how far behind the margin the localiser puts it: that and the middle between the sac's front and back
+    edges count equally, since neither tells sac from epidural fat for certain. Where an edge is missing the localiser's stands.
     """
-    down = _disc_height(voxels, frame, place)
-    back = np.arange(-8.0, 30.0 + _STEP_MM / 2, _STEP_MM)
-    profile = frame.sample(voxels, back, down + np.arange(-1.5, 1.75, 0.5), place).mean(axis=0)
-    near = profile[back <= 8.0 + _STEP_MM / 2]
-    front = _edge(near, back[: near.size], 0.0, 3.0, rising=True)
-    behind = back >= max(expected_mm, 3.0)
+    back = np.arange(-7.0, 30.0 + _STEP_MM / 2, _STEP_MM)
+    profile = _profile(voxels, frame, place, back)
+    ahead, behind = back <= 7.0 + _STEP_MM / 2, back >= max(expected_mm, 3.0)
+    front = _edge(profile[ahead], back[ahead], 0.0, 2.0, rising=True)
     rear = _edge(profile[behind], back[behind], expected_mm + 6.5, 3.5, rising=False)
     if front is None or rear is None:
         return frame.at(expected_mm, place=place)
-    middle = float(np.clip(0.5 * (front + rear), expected_mm - 4.0, expected_mm + 4.0))
-    return frame.at(middle, down, place)
+    seen = float(np.clip(0.5 * (front + rear), expected_mm - 4.0, expected_mm + 4.0))
+    return frame.at(0.5 * (seen + expected_mm), place=place)

@@ -29,7 +29,8 @@ def _points(error_mm: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Disc centre, margin and canal as a localiser would give them, the last two too far back by `error_mm`."""
     at = np.array([4.0, DISC_ROW, 0.0])
     back = (MARGIN_MM - 17, MARGIN_MM + error_mm, MARGIN_MM + 7 + error_mm)
-    return tuple(at + [0, 0, mm / SPACING[2]] for mm in back)  # type: ignore[return-value]
+    centre, margin, canal = (at + np.array([0, 0, mm / SPACING[2]]) for mm in back)
+    return centre, margin, canal
 
 
 @pytest.mark.parametrize("error_mm", [-3.0, 0.0, 3.0])
@@ -43,7 +44,8 @@ def test_herniation_lies_on_the_posterior_margin(error_mm: float) -> None:
 def test_stenosis_lies_in_the_middle_of_the_sac(error_mm: float) -> None:
     point = choose_landmark(_voxels(), SPACING, *_points(error_mm), "central_canal_stenosis", np.random.default_rng(0))
     assert point[0] == 4.0
-    assert point[2] * SPACING[2] == pytest.approx(MARGIN_MM + SAC_MM / 2, abs=1.2)
+    middle = MARGIN_MM + SAC_MM / 2
+    assert abs(point[2] * SPACING[2] - middle) < max(1.0, 0.8 * abs(error_mm))
 
 
 def test_herniations_spread_over_the_midline_and_no_further() -> None:

@@ -17,7 +17,7 @@ def _spine(count: int, gap: float = 36.0) -> np.ndarray:
 def _evidence(truth: list[int], strength: float) -> np.ndarray:
     logits = np.zeros((len(truth), len(LEVELS)))
     logits[np.arange(len(truth)), truth] = strength
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
 
 def test_chain_orders_a_shuffled_spine_from_below() -> None:
