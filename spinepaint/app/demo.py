@@ -1,5 +1,6 @@
 """The demonstration: an invented series through the whole service over HTTP, on a free loopback port."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,19 +14,20 @@ from typing import IO, Any, cast
 import httpx
 
 from spinepaint.app.cli.output import Report
+from spinepaint.app.problems import refusal_in
 from spinepaint.app.serve import READY
-from spinepaint.imaging.errors import Refusal
 
 SEED = 20
 SPEC = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "moderate_large", "seed": 0}
 STOP_TIMEOUT_S = 30.0
 
 
-def demonstrate(out: Path, report: Report) -> dict[str, Any]:
+def demonstrate(out: Path, report: Report, pipeline: str | None = None) -> dict[str, Any]:
     """Make a series, have it painted by a service of its own, and leave everything in `out`.
 
     `out` afterwards has `source/`, `series/`, `labels/`, `report.json` and `preview.png`; what an
-    earlier run left there is replaced. Returns the report. Raises Refusal when the service refuses.
+    earlier run left there is replaced. `pipeline` is handed to the service. Returns the report.
+    Raises Refusal when the service refuses.
     """
     from spinepaint.training.phantom import make_phantom, write_series
 
@@ -34,9 +36,9 @@ def demonstrate(out: Path, report: Report) -> dict[str, Any]:
         folder = Path(scratch)
         report("making the series", 0.0)
         write_series(make_phantom(SEED), folder / "result" / "source", seed=SEED)
-        with _service(folder / "data") as url, httpx.Client(base_url=url, timeout=120) as client:
-            job = _submit(client, sorted((folder / "result" / "source").rglob("*.dcm")))
-            _wait(client, job, report)
+        with _service(folder / "data", pipeline) as url, httpx.Client(base_url=url, timeout=120) as client:
+            submitted = _submit(client, sorted((folder / "result" / "source").rglob("*.dcm")))
+            job = _finished(client, submitted, report)
             _fetch(client, job["links"]["result"], folder)
             document = _checked(client.get(job["links"]["report"])).json()
         _unpack(folder / "result.zip", folder / "result")
@@ -46,10 +48,11 @@ def demonstrate(out: Path, report: Report) -> dict[str, Any]:
 
 
 @contextmanager
-def _service(data: Path) -> Iterator[str]:
+def _service(data: Path, pipeline: str | None) -> Iterator[str]:
     """A service in a process of its own; yields its URL, and ends it."""
     data.mkdir()
     argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(data)]
+    argv += [] if pipeline is None else ["--pipeline", pipeline]
     with (data / "service.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             argv, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True
@@ -74,21 +77,23 @@ def _submit(client: httpx.Client, files: list[Path]) -> dict[str, Any]:
     return dict(_checked(client.post("/v1/jobs", json={"series_id": series["id"], **SPEC})).json())
 
 
-def _wait(client: httpx.Client, job: dict[str, Any], report: Report) -> None:
-    """Follow the job's events to its end."""
+def _finished(client: httpx.Client, job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Follow the job's events to its end; the job as it is then."""
     with client.stream("GET", job["links"]["events"], timeout=None) as events:
         for line in events.iter_lines():
             if line.startswith("data:"):
-                state = _checked(client.get(job["links"]["self"])).json()
-                report(state["stage"] or state["state"], state["progress"])
-    problem = _checked(client.get(job["links"]["self"])).json().get("problem")
-    if problem:
-        raise Refusal("demo-failed", problem["title"], problem.get("detail", ""), status=problem["status"])
+                data = json.loads(line.removeprefix("data:"))
+                report(data.get("stage") or data.get("state", ""), data.get("progress", 0.0))
+    view: dict[str, Any] = _checked(client.get(job["links"]["self"])).json()
+    if view["state"] != "succeeded":
+        raise refusal_in(view["problem"] or {"title": f"The job ended as {view['state']}."})
+    report("done", 1.0)
+    return view
 
 
 def _fetch(client: httpx.Client, link: str, folder: Path) -> None:
     with client.stream("GET", link) as response, (folder / "result.zip").open("wb") as file:
-        for chunk in response.iter_bytes():
+        for chunk in _checked(response).iter_bytes():
             file.write(chunk)
 
 
@@ -103,6 +108,6 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_error:
-        problem = response.json()
-        raise Refusal(problem["type"].rsplit("/", 1)[-1], problem["title"], problem.get("detail", ""), status=problem["status"])
+        response.read()
+        raise refusal_in(response.json())
     return response

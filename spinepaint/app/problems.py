@@ -37,6 +37,16 @@ def problem_response(refusal: Refusal, headers: Mapping[str, str] | None = None,
     return ProblemResponse(refusal.as_problem() | members, status_code=refusal.status, headers=headers)
 
 
+def refusal_in(problem: Mapping[str, Any]) -> Refusal:
+    """The refusal that a problem document tells of, such as the one a failed job keeps."""
+    return Refusal(
+        str(problem.get("type", "job-failed")).rsplit("/", 1)[-1],
+        str(problem.get("title", "The job failed.")),
+        str(problem.get("detail", "")),
+        status=int(problem.get("status", 500)),
+    )
+
+
 def refusal_of(error: LedgerError) -> Refusal:
     """What the ledger's refusals are over HTTP."""
     match error:

@@ -5,7 +5,6 @@ once: the ledger on disk is the truth, and the lock on the data folder says that
 """
 
 import fcntl
-import ipaddress
 import logging
 import os
 import signal
@@ -39,14 +38,6 @@ _log = logging.getLogger(__name__)
 
 class DataFolderInUse(Exception):
     """Another service runs on this data folder."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name other than localhost may resolve to anything."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(settings: Settings, pipeline: str | None = None) -> None:

@@ -5,16 +5,15 @@ import hashlib
 import json
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from spinepaint.app.problems import problem_response
+from spinepaint.app.problems import problem_response, refusal_in
 from spinepaint.app.results import chosen_media_type, result_response
 from spinepaint.app.schemas import EditSpec, JobView, job_path
-from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.errors import UnknownJob
@@ -67,7 +66,7 @@ async def answer_when_ready(ledger: Ledger, artifacts: ArtifactStore, job: Job, 
     if job.state == JobState.SUCCEEDED:
         response: Response = await run_in_threadpool(result_response, job, artifacts, accept)
     elif job.state == JobState.FAILED:
-        response = problem_response(*_failure(job.problem or {}))
+        response = problem_response(refusal_in(job.problem or {}))
     else:
         response = accepted(job)
     response.headers.update(applied)
@@ -80,9 +79,3 @@ def known_job(ledger: Ledger, job_id: str) -> Job:
     if job is None:
         raise UnknownJob
     return job
-
-
-def _failure(problem: dict[str, Any]) -> tuple[Refusal]:
-    slug = str(problem.get("type", "job-failed")).rsplit("/", 1)[-1]
-    title = str(problem.get("title", "The job failed."))
-    return (Refusal(slug, title, str(problem.get("detail", "")), status=int(problem.get("status", 500))),)

@@ -16,8 +16,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from spinepaint.app.serve import READY, is_loopback
+from spinepaint.app.cli import app
+from spinepaint.app.cli.service import is_loopback
+from spinepaint.app.serve import READY
 from tests.app.conftest import EDIT, Files
 
 ROOT = Path(__file__).parents[2]
@@ -176,19 +179,14 @@ def _assert_delivered_once(service: Service, job: str) -> None:
         assert archive.testzip() is None
 
 
-def serve(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **env}, timeout=30, check=False)
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_other_addresses_need_keys(tmp_path: Path, host: str) -> None:
-    done = serve("--host", host, "--data", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "--host" in done.stderr
+    arguments = ["serve", "--data", str(tmp_path / "data")]
+    done = CliRunner().invoke(app, [*arguments, "--host", host])
+    assert done.exit_code == 2
     assert "reached by others" in done.stderr
+    assert CliRunner().invoke(app, arguments, env={"SPINEPAINT_HOST": host}).exit_code == 2
     assert not (tmp_path / "data").exists()
-    assert serve("--data", str(tmp_path / "data"), SPINEPAINT_HOST=host).returncode == 2
 
 
 def test_loopback_addresses() -> None:
@@ -196,22 +194,24 @@ def test_loopback_addresses() -> None:
     assert not any(is_loopback(host) for host in ("0.0.0.0", "", "10.0.0.1", "localhost.example.org"))
 
 
-def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
-    done = serve("--data", str(tmp_path / "data"), SPINEPAINT_MAX_ATTEMPTS="none")
-    assert done.returncode == 2
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_wrong_setting_is_named(command: str) -> None:
+    done = CliRunner().invoke(app, [command], env={"SPINEPAINT_MAX_ATTEMPTS": "none"})
+    assert done.exit_code == 2
     assert "SPINEPAINT_MAX_ATTEMPTS" in done.stderr
+
+
+def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["worker", "--data", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "SPINEPAINT_BROKER_URL" in done.stderr
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = serve("--port", str(taken.getsockname()[1]), "--data", str(tmp_path / "data"))
+        argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--data", str(tmp_path / "data")]
+        argv += ["--port", str(taken.getsockname()[1])]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "in use" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "spinepaint.app.cli", "worker", "--data", str(tmp_path)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "SPINEPAINT_BROKER_URL" in done.stderr

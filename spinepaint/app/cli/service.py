@@ -1,6 +1,7 @@
 """`spinepaint serve`, `worker` and `demo`: the service and its parts."""
 
 import importlib
+import ipaddress
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -25,18 +26,27 @@ def serve(
     pipeline: Pipeline = None,
 ) -> None:
     """Run the service on this machine: the HTTP gateway, one worker and a private broker."""
-    from spinepaint.app import serve as service
-
     settings = _settings(host=host, port=port, data_dir=data)
-    if not service.is_loopback(settings.host):
+    if not is_loopback(settings.host):
         message = f"{settings.host} can be reached by others and no API keys are set up; serve on 127.0.0.1"
         raise typer.BadParameter(message, param_hint="--host")
     _log_to_stderr()
+
+    from spinepaint.app import serve as service
+
     try:
         service.serve(settings, pipeline)
     except service.DataFolderInUse:
         typer.echo(f"spinepaint: another service runs on {settings.data_dir}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name other than localhost may resolve to anything."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def worker(data: Data = None, pipeline: Pipeline = None) -> None:
@@ -54,12 +64,13 @@ def worker(data: Data = None, pipeline: Pipeline = None) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Where the results go; those of an earlier demo are replaced.")] = Path("out/demo"),
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    pipeline: Pipeline = None,
 ) -> None:
     """Put an invented series through the whole service, over HTTP."""
     from spinepaint.app.demo import demonstrate
 
     with progress_bar() as report:
-        result = demonstrate(out, report)
+        result = demonstrate(out, report, pipeline)
     if json:
         print_json(result)
     else:
