@@ -1,6 +1,7 @@
 """The demonstration: an invented series through the whole service over HTTP, on a free loopback port."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import IO, Any, cast
 
 import httpx
 
+from spinepaint.app import leash
 from spinepaint.app.cli.output import Report
 from spinepaint.app.problems import refusal_in
 from spinepaint.app.serve import READY
@@ -51,7 +53,9 @@ def demonstrate(out: Path, report: Report, pipeline: str | None = None) -> dict[
 def _service(data: Path, pipeline: str | None) -> Iterator[str]:
     """A service in a process of its own; yields its URL, and ends it."""
     data.mkdir()
-    argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(data)]
+    # On a leash, so that a demo that is killed leaves no service running.
+    argv = [sys.executable, "-I", leash.__file__, str(os.getpid())]
+    argv += [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(data)]
     argv += [] if pipeline is None else ["--pipeline", pipeline]
     with (data / "service.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command

@@ -1,17 +1,14 @@
 """`spinepaint inpaint`: the pipeline in this process, no server."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from spinepaint.app.choices import Method, Solver
-from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
+from spinepaint.app.cli.output import print_json, progress_bar
+from spinepaint.app.cli.signals import unwound_by_sigterm
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity
 
 
@@ -44,7 +41,7 @@ def inpaint(
 
     from spinepaint.worker.pipeline import run_pipeline
 
-    with _unwound_by_sigterm(), progress_bar() as report:
+    with unwound_by_sigterm(), progress_bar() as report:
         result = run_pipeline(series, spec, out, bundle=bundle, progress=report)
     if json:
         print_json(result)
@@ -73,17 +70,3 @@ def _point(text: str | None) -> tuple[float, float, float] | None:
         return x, y, z
     except ValueError:
         raise typer.BadParameter("give three numbers: X,Y,Z", param_hint="--landmark") from None
-
-
-@contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that the pipeline removes what it had begun."""
-
-    def terminated(_signum: int, _frame: FrameType | None) -> None:
-        raise SystemExit(EXIT_FAILED)
-
-    previous = signal.signal(signal.SIGTERM, terminated)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
+from spinepaint.app.cli.signals import unwound_by_sigterm
 
 if TYPE_CHECKING:
     from spinepaint.settings import Settings
@@ -69,7 +70,7 @@ def demo(
     """Put an invented series through the whole service, over HTTP."""
     from spinepaint.app.demo import demonstrate
 
-    with progress_bar() as report:
+    with unwound_by_sigterm(), progress_bar() as report:
         result = demonstrate(out, report, pipeline)
     if json:
         print_json(result)
