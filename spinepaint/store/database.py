@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
@@ -68,6 +66,10 @@ def open_engine(database_url: str) -> Engine:
 
 def migrate(database_url: str) -> None:
     """Bring the database to the newest schema; processes that start together wait for one another."""
+    # Imported here: a gateway migrates in another process and need not hold 11 MB of Alembic for ever.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     engine = open_engine(database_url)

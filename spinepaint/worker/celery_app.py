@@ -40,11 +40,12 @@ class TaskProcess:
         now = time.monotonic()
         if self._process is not None and not self._process.is_alive():
             self._process.join()
-            self._failures = self._failures + 1 if now - self._started < STEADY_S else 0
-            self._due = now + RESTART_AFTER_S[min(self._failures, len(RESTART_AFTER_S) - 1)]
             _log.warning("the worker process ended with status %s; it is started again", self._process.exitcode)
             self._process = None
-            self._take_back()
+            # A job that kills its worker is ended by the ledger's cap; waiting is for a worker that cannot even start.
+            steady = self._take_back() or now - self._started > STEADY_S
+            self._failures = 0 if steady else self._failures + 1
+            self._due = now + RESTART_AFTER_S[min(self._failures, len(RESTART_AFTER_S) - 1)]
         if self._process is None and now >= self._due:
             self._start()
 
@@ -75,11 +76,13 @@ class TaskProcess:
         self._process.start()
         self._started = time.monotonic()
 
-    def _take_back(self) -> None:
+    def _take_back(self) -> bool:
+        """Whether the ended process was in the middle of a job."""
         try:
-            self._ledger.requeue_worker(self.worker)
+            return bool(self._ledger.requeue_worker(self.worker))
         except Exception as error:
             _log.error("its job is left to the reaper (%s)", type(error).__name__)
+            return False
 
 
 def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> None:

@@ -56,7 +56,7 @@ class Site:
             yield process
         finally:
             process.terminate()
-            process.join(20)
+            process.join(60)
             if process.is_alive():
                 process.kill()
             assert process.exitcode is not None
@@ -67,7 +67,7 @@ def site_on(folder: Path, broker_url: str, **options: Any) -> Site:
         data_dir=folder,
         broker_url=broker_url,
         heartbeat_s=0.2,
-        stale_after_s=1.0,
+        stale_after_s=5.0,  # a busy machine may keep a heartbeat waiting
         announce_every_s=0.05,
         reap_every_s=0.2,
         reannounce_after_s=0.5,
@@ -81,7 +81,7 @@ def site_on(folder: Path, broker_url: str, **options: Any) -> Site:
 
 @pytest.fixture
 def site(tmp_path: Path, valkey_url: str) -> Iterator[Site]:
-    site = site_on(tmp_path, valkey_url, job_limit_s=60.0)
+    site = site_on(tmp_path, valkey_url, job_limit_s=300.0)
     yield site
     site.ledger.close()
 
@@ -90,8 +90,8 @@ def wait_for_run(site: Site, job: Job, fraction: float = 0.0) -> None:
     wait_until(lambda: job_now(site.ledger, job).state == "running" and job_now(site.ledger, job).progress > fraction)
 
 
-def test_a_worker_lives_through_killed_cancelled_and_hopeless_jobs(site: Site) -> None:
-    with site.worker():
+def test_a_worker_outlives_killed_cancelled_and_hopeless_jobs_and_gives_back_its_last(site: Site) -> None:
+    with site.worker() as worker:
         killed = site.submit(steps=30, step_s=0.05)
         wait_for_run(site, killed)
         os.kill(site.runs()[-1], signal.SIGKILL)
@@ -114,6 +114,15 @@ def test_a_worker_lives_through_killed_cancelled_and_hopeless_jobs(site: Site) -
         site.wait_for("succeeded", after)
         assert job_now(site.ledger, cancelled).state == "cancelled"
         assert site.artifacts.list(f"results/{cancelled.id}/") == []
+
+        given_back = site.submit(steps=1000, step_s=0.05)
+        wait_for_run(site, given_back)
+        worker.terminate()
+        worker.join(60)
+        assert worker.exitcode == 0
+    kept = job_now(site.ledger, given_back)
+    assert (kept.state, kept.attempts) == ("queued", 0)
+    assert list((site.settings.data_dir / "scratch").iterdir()) == []
 
 
 def test_a_machine_that_loses_power_delivers_its_job_once_after_the_restart(site: Site) -> None:
@@ -138,21 +147,9 @@ def test_a_task_process_does_not_outlive_its_supervisor(site: Site) -> None:
         tasks = psutil.Process(site.runs()[-1])
         first.kill()
         first.join()
-        tasks.wait(10)
+        tasks.wait(60)
     kept = job_now(site.ledger, job)
     assert (kept.state, kept.attempts) == ("queued", 0)
-
-
-def test_a_worker_that_is_asked_to_end_gives_its_job_back(site: Site) -> None:
-    job = site.submit(steps=1000, step_s=0.05)
-    with site.worker() as first:
-        wait_for_run(site, job)
-        first.terminate()
-        first.join(10)
-        assert first.exitcode == 0
-    kept = job_now(site.ledger, job)
-    assert (kept.state, kept.attempts) == ("queued", 0)
-    assert list((site.settings.data_dir / "scratch").iterdir()) == []
 
 
 def test_a_broker_that_forgets_everything_loses_no_job(site: Site, valkey_client: Any) -> None:
@@ -172,7 +169,7 @@ def test_a_broker_that_is_restarted_empty_loses_no_job(tmp_path: Path) -> None:
     broker = ValkeyServer()
     broker.start()
     port = broker.port
-    site = site_on(tmp_path, broker.connection_url, job_limit_s=60.0)
+    site = site_on(tmp_path, broker.connection_url, job_limit_s=300.0)
     with site.worker():
         running = site.submit(steps=40, step_s=0.05)
         wait_for_run(site, running)

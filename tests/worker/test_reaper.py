@@ -154,6 +154,7 @@ def test_lost_files_go_and_the_winners_stay(
         artifacts.put_bytes(keys[-1], b"x")
         if len(keys) == 1:
             ledger.requeue_worker("w")
+    assert claim is not None
     ledger.succeed(job.id, claim.token, {}, result_prefix(job.id, claim.token))
     assert reaper.delete_discarded() == 1
     assert [artifact.key for artifact in artifacts.list("results/")] == keys[1:]

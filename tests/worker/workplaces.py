@@ -68,7 +68,7 @@ def job_now(ledger: Ledger, job: Job) -> Job:
     return kept
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 150.0) -> None:
     """Wait for a condition; fails where it does not come true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
