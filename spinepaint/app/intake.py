@@ -5,16 +5,16 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 
+from spinepaint.app.reader import read_apart
 from spinepaint.app.uploads import Upload
 from spinepaint.imaging.errors import Refusal
-from spinepaint.imaging.reading import SourceSeries, check, read_series
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.layout import new_id, source_prefix
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import Series
 
-# A series is decoded whole to check it, so only so many at a time may be in memory.
+# Each decodes a whole series in memory.
 READERS = 2
 
 
@@ -40,47 +40,34 @@ class Intake:
 
     async def check(self, upload: Upload, series_uid: str | None) -> dict[str, Any]:
         """The report of `spinepaint check` for an upload, with the client's own file names."""
-        work = partial(check, upload.source, series_uid=series_uid, caps=self._settings.caps)
-        report = (await to_thread.run_sync(work, limiter=self._readers)).as_dict()
+        work = partial(read_apart, "check", upload.source, series_uid, self._settings.caps)
+        report = await to_thread.run_sync(work, limiter=self._readers)
         for item in report["files"]:
             item["file"] = upload.names.get(item["file"], item["file"])
         return report
 
     def _admit(self, upload: Upload, series_uid: str | None) -> Series:
-        source = read_series(upload.source, series_uid=series_uid, caps=self._settings.caps)
+        found = read_apart("read", upload.source, series_uid, self._settings.caps)
         series_id = new_id()
         prefix = source_prefix(series_id)
         try:
-            key = self._store(upload, source, prefix)
             return self._ledger.add_series(
                 series_id=series_id,
-                sha256=source.sha256,
-                geometry=_geometry(source),
-                warnings=list(source.warnings),
-                artifact_key=key,
+                sha256=found["sha256"],
+                geometry=found["geometry"],
+                warnings=found["warnings"],
+                artifact_key=self._store(upload, found["files"], prefix),
             )
         except BaseException:
             self._artifacts.delete_prefix(prefix)
             raise
 
-    def _store(self, upload: Upload, source: SourceSeries, prefix: str) -> str:
+    def _store(self, upload: Upload, accepted: list[str], prefix: str) -> str:
         """Keep the one file, or those of the many that belong to the series; the artifact's key."""
         if len(upload.names) == 1:
             name = next(iter(upload.names))
             self._artifacts.put_file(prefix + name, upload.source)
             return prefix + name
-        for verdict in source.report.files:
-            if verdict.verdict == "accepted":
-                self._artifacts.put_file(prefix + verdict.file, upload.folder / verdict.file)
+        for name in accepted:
+            self._artifacts.put_file(prefix + name, upload.folder / name)
         return prefix
-
-
-def _geometry(source: SourceSeries) -> dict[str, Any]:
-    volume = source.volume
-    return {
-        "series_uid": source.series_uid,
-        "instances": len(volume.datasets),
-        "shape": list(volume.voxels.shape),
-        "spacing_mm": list(volume.spacing),
-        "affine": volume.affine.tolist(),
-    }
