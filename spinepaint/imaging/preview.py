@@ -78,9 +78,10 @@ def write_preview(path: Path, before: Volume, after: Volume, landmark_lps_mm: tu
     reach = max(
         float(np.percentile(np.abs(new - old)[old != new], 99.0)) if (old != new).any() else 0.0, _LEAST_RANGE * (high - low)
     )
-    rows = []
+    rows, floor = [], min(float(old.min()), float(new.min()))
     for view in (crop, whole):
-        a, b = sample(old, spacing, view), sample(new, spacing, view)
+        # One floor for both: beyond the slices there must be no difference.
+        a, b = (sample(plane, spacing, view, floor) for plane in (old, new))
         grey = [(np.clip((panel - low) / (high - low), 0.0, 1.0) * 255.0)[..., None].repeat(3, -1) for panel in (a, b)]
         rows.append([_image(panel) for panel in (*grey, tint(grey[0], (b - a) / reach))])
     for panel in rows[0]:
@@ -92,9 +93,11 @@ def write_preview(path: Path, before: Volume, after: Volume, landmark_lps_mm: tu
     _save(path, _sheet(rows, title, reach / (high - low)))
 
 
-def sample(plane: NDArray[np.float32], spacing_mm: tuple[float, float], view: View) -> NDArray[np.float64]:
-    """`plane` (row, column) seen through `view`, (pixels, pixels), bicubic; the least value where there is no slice."""
-    floor = float(plane.min())
+def sample(
+    plane: NDArray[np.float32], spacing_mm: tuple[float, float], view: View, floor: float | None = None
+) -> NDArray[np.float64]:
+    """`plane` (row, column) seen through `view`, (pixels, pixels), bicubic; `floor`, or the least value, where there is no slice."""
+    floor = float(plane.min()) if floor is None else floor
     step = view.side_mm / view.pixels
     down, across = spacing_mm
     affine = (step / across, 0.0, view.left_mm / across, 0.0, step / down, view.top_mm / down)

@@ -79,12 +79,17 @@ def peak_behind(
     scores: (slices, H, W), averaged with `weights` (slices,).
     origin, direction: (row, column), the latter of length 1; the peak lies within 39 degrees of it.
     reach: (3,) least, usual and greatest distance along `direction`; the usual one stands where the map is blank.
+
+    Peaks count the more the nearer they lie to the usual distance straight along `direction`: in a steep lordosis
+    the next level's own peak is within reach too.
     """
     plane = np.tensordot(weights, scores.astype(np.float64), axes=1).astype(np.float32)
     r, c = np.indices(plane.shape) - origin[:, None, None]
     along, across = r * direction[0] + c * direction[1], np.abs(r * direction[1] - c * direction[0])
     allowed = np.where((along > reach[0]) & (along < reach[2]) & (across < 0.8 * along), plane, 0)
-    peak = np.unravel_index(int(allowed.argmax()), plane.shape)
+    spread = (reach[2] - reach[0]) / 3
+    likely = allowed * np.exp(-0.5 * (((along - reach[1]) / spread) ** 2 + (across / spread) ** 2))
+    peak = np.unravel_index(int(likely.argmax()), plane.shape)
     if allowed[peak] < 0.05:
         return np.asarray(origin + reach[1] * direction)
     return np.array(_centroid(plane, (float(peak[0]), float(peak[1])), 2))

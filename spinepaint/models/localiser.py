@@ -177,17 +177,26 @@ def localise(model: DiscLocaliser, voxels: NDArray[np.float32], spacing_mm: tupl
         return np.array([place, *((np.asarray(point) + 0.5) * 2 / factor - 0.5)])
 
     centres, posterior, canal, confidence = {}, {}, {}, {}
-    for index, name in zip(chain.order, naming.names, strict=True):
+    backward = _backward(points[list(chain.order), 1:])
+    for index, name, direction in zip(chain.order, naming.names, backward, strict=True):
         disc = found[index]
         if name in config.fsus:
             point = np.array([disc.row, disc.column])
             centres[name] = to_voxels(disc.slice, point)
-            margin = peak_behind(margins, disc.weights, point, np.array([0.0, 1.0]), MARGIN_REACH_MM / step)
+            margin = peak_behind(margins, disc.weights, point, direction, MARGIN_REACH_MM / step)
             axis = (margin - point) / np.linalg.norm(margin - point)
             posterior[name] = to_voxels(disc.slice, margin)
             canal[name] = to_voxels(disc.slice, peak_behind(canals, disc.weights, margin, axis, CANAL_REACH_MM / step))
             confidence[name] = float(np.clip(disc.score * naming.probability, 0.0, 1.0))
     return Localisation(centres, posterior, canal, confidence, naming.margin, _warnings(config, centres, naming.margin))
+
+
+def _backward(chain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors (N, 2) square to the spine, pointing back, at discs (N, 2) of (row, column), caudal first."""
+    if len(chain) < 2:
+        return np.tile([0.0, 1.0], (len(chain), 1))
+    up = np.gradient(chain, axis=0)
+    return np.asarray(np.stack([up[:, 1], -up[:, 0]], axis=1) / np.linalg.norm(up, axis=1, keepdims=True))
 
 
 def _warnings(config: LocaliserConfig, centres: dict[str, NDArray[np.float64]], margin: float) -> tuple[str, ...]:

@@ -115,7 +115,10 @@ class ArtifactStore:
         return folder
 
     def delete_prefix(self, prefix: str) -> int:
-        """Delete all below a prefix that ends with "/", or the one file of a key; how many files went. Absent is fine."""
+        """Delete all below a prefix that ends with "/", or the one file of a key. Absent is fine.
+
+        Returns how many files went; S3 does not tell whether the one file of a key was there.
+        """
         keys = [artifact.key for artifact in self.list(prefix)] if prefix.endswith("/") else [_checked(prefix)]
         deleted = 0
         for key in keys:

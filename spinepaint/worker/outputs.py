@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spinepaint import __version__
 from spinepaint.imaging.crop import Crop, Vector
 from spinepaint.imaging.derived import DerivedSeries, write_series
@@ -18,6 +21,7 @@ from spinepaint.imaging.paste import Pasted
 from spinepaint.imaging.preview import write_preview
 from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.reading import SourceSeries
+from spinepaint.imaging.volume import Volume
 from spinepaint.models.bundle import Bundle
 from spinepaint.worker.spec import Spec
 from spinepaint.worker.steps import Discs, Painted, Quality, edited_box
@@ -79,10 +83,16 @@ def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -
     write_edit_segmentation(target / "labels" / "edit.dcm", derived, volume, pasted.changed, provenance)
     write_measurement_report(target / "labels" / "report.dcm", derived, volume, provenance, _measurements(sample.quality))
     title = f"{sample.spec.fsu.value} {sample.spec.pathology.value} {sample.spec.severity.value}".replace("_", " ")
-    write_preview(target / "preview.png", volume, volume.with_voxels(pasted.voxels), sample.landmark, title=title)
+    write_preview(target / "preview.png", volume, volume.with_voxels(_as_written(volume, derived)), sample.landmark, title=title)
     report = _report(sample, derived, timings_s)
     (target / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _as_written(volume: Volume, derived: DerivedSeries) -> NDArray[np.float32]:
+    """What a viewer will show: rounded to stored values and clipped to their range."""
+    slope, intercept = (values[:, None, None] for values in (volume.slope, volume.intercept))
+    return np.asarray(derived.stored * slope + intercept, dtype=np.float32)
 
 
 def _provenance(sample: Sample) -> Provenance:

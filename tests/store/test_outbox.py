@@ -1,6 +1,6 @@
 from datetime import timedelta
 
-from spinepaint.store import Ledger, Series
+from spinepaint.store import Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
 
 MINUTE = timedelta(minutes=1)
@@ -48,6 +48,15 @@ def test_a_discard_is_owed_until_it_is_marked(ledger: Ledger, series: Series) ->
     assert ledger.due_discards(now) == ["sources/a/"]
     ledger.mark_discarded("sources/a/")
     assert ledger.due_discards(now) == []
+
+
+def test_what_a_cancelled_attempt_stored_is_due_for_deletion_in_time(ledger: Ledger, series: Series) -> None:
+    job = ledger.submit_job(series.id, {})
+    claim = ledger.claim(job.id, "w")
+    assert claim is not None
+    ledger.cancel(job.id)
+    assert ledger.due_discards(utc_now()) == []
+    assert ledger.due_discards(utc_now() + 61 * MINUTE) == [result_prefix(job.id, claim.token)]
 
 
 def test_a_webhook_is_owed_once_the_job_ended_and_sent_by_one(ledger: Ledger, series: Series) -> None:

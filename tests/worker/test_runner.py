@@ -162,7 +162,9 @@ def test_a_cancelled_job_stops_at_its_next_progress(place: Workplace, submit: Su
 def test_the_heartbeat_alone_notices_that_the_job_was_cancelled(place: Workplace, submit: Submit) -> None:
     job = submit(steps=1000, step_s=0.01)
     threading.Timer(0.3, place.ledger.cancel, [job.id]).start()
+    began = time.monotonic()
     assert run_job(job.id, replace(place, progress_s=3600.0)) is Outcome.LOST
+    assert time.monotonic() - began < 8
 
 
 def test_a_silent_pipeline_keeps_its_job_by_the_heartbeat(place: Workplace, submit: Submit) -> None:
@@ -207,20 +209,27 @@ def test_a_pipeline_that_hangs_is_told_of_from_the_heartbeat(place: Workplace, s
     assert [claim.job_id for claim in hung] == [job.id]
 
 
-def test_a_delivery_whose_answer_was_lost_is_a_delivery(place: Workplace, submit: Submit, tmp_path: Path) -> None:
-    class Forgetful(Ledger):
-        answers = 0
+class Forgetful(Ledger):
+    """Commits the first delivery, and then loses the connection before it can say so."""
 
-        def succeed(self, job_id: str, token: str, report: dict[str, Any], result_key: str) -> bool:
-            delivered = super().succeed(job_id, token, report, result_key)
-            self.answers += 1
-            if self.answers == 1:
-                raise OperationalError("UPDATE", None, ConnectionError("gone"))
-            return delivered
+    answers = 0
 
+    def succeed(self, job_id: str, token: str, report: dict[str, Any], result_key: str) -> bool:
+        delivered = super().succeed(job_id, token, report, result_key)
+        self.answers += 1
+        if self.answers == 1:
+            raise OperationalError("UPDATE", None, ConnectionError("gone"))
+        return delivered
+
+
+@pytest.mark.parametrize(("deliver_within_s", "outcome"), [(60.0, Outcome.SUCCEEDED), (-1.0, Outcome.LOST)])
+def test_a_delivery_whose_answer_was_lost_is_a_delivery(
+    place: Workplace, submit: Submit, tmp_path: Path, deliver_within_s: float, outcome: Outcome
+) -> None:
     job = submit()
     ledger = Forgetful(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    assert run_job(job.id, replace(place, ledger=ledger)) is Outcome.SUCCEEDED
+    assert run_job(job.id, replace(place, ledger=ledger, deliver_within_s=deliver_within_s)) is outcome
+    assert job_now(place.ledger, job).state == "succeeded"
     assert len(stored(place)) == len(SOURCE)
     ledger.close()
 
