@@ -96,7 +96,7 @@ def write_preview(path: Path, before: Volume, after: Volume, landmark_lps_mm: tu
 def sample(
     plane: NDArray[np.float32], spacing_mm: tuple[float, float], view: View, floor: float | None = None
 ) -> NDArray[np.float64]:
-    """`plane` (row, column) seen through `view`, (pixels, pixels), bicubic; `floor`, or the least value, where there is no slice."""
+    """`plane` (row, column) seen through `view`, (pixels, pixels), bicubic; `floor` (or its least value) beyond it."""
     floor = float(plane.min()) if floor is None else floor
     step = view.side_mm / view.pixels
     down, across = spacing_mm
