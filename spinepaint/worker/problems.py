@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from spinepaint.imaging.errors import Refusal
 from spinepaint.store import Claim
 
 
-def _problem(slug: str, title: str, detail: str, status: int = 500) -> dict[str, Any]:
-    return {"type": f"https://spinepaint.invalid/problems/{slug}", "title": title, "status": status, "detail": detail}
+def _problem(slug: str, title: str, detail: str) -> dict[str, Any]:
+    return Refusal(slug, title, detail, status=500).as_problem()
 
 
 def memory_problem(claim: Claim, stage: str) -> dict[str, Any]:
