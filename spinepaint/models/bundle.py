@@ -47,12 +47,17 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What a caller gets who does not say: the solver and its steps, σ in mm, and the guidance."""
+    """What a caller gets who does not say: the solver and its steps, σ in mm, and the guidance.
+
+    `degrees`: for each condition, in the vocabulary's order, the range that a sample's degree is drawn from; empty for a
+    network that is not told degrees.
+    """
 
     solver: str = "pndm"
     steps: int = 50
     sigma_mm: float = 16.0
     guidance: float = 1.0
+    degrees: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,11 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     # JSON has no tuples, and the frozen configurations compare and hash by them.
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return {key: _tuple(value) for key, value in values.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
 
 
 def _sha256(path: Path) -> str:

@@ -29,7 +29,10 @@ class Inpainter:
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample to draw: what, where (mm in the crop's frame, from its outer corner), and how."""
+    """One sample to draw: what, where (mm in the crop's frame, from its outer corner), and how.
+
+    `degree`: how far along the pathology, 0 to 1 (see `docs/2-definitions.md`); None leaves it to the class.
+    """
 
     condition: int
     fsu: int
@@ -40,6 +43,7 @@ class Draw:
     steps: int = 50
     guidance: float = 1.0
     seed: int = 0
+    degree: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,13 @@ def _denoiser(unet: ConditionalUNet, weight: Tensor, draw: Draw) -> Denoiser:
     unconditional = torch.tensor([unet.config.conditions], device=device)
     condition = torch.tensor([draw.condition], device=device)
     fsu = torch.tensor([draw.fsu], device=device)
+    untold = torch.tensor([torch.nan], device=device)
+    degree = untold if draw.degree is None else torch.tensor([draw.degree], device=device)
 
     def eps(x: Tensor, t: int) -> Tensor:
         time = torch.tensor([t], device=device)
         if draw.guidance == 1.0:
-            plain: Tensor = unet(x, weight, time, condition, fsu).float()
+            plain: Tensor = unet(x, weight, time, condition, fsu, degree).float()
             return plain
         both: Tensor = unet(
             x.expand(2, -1, -1, -1, -1),
@@ -110,6 +116,7 @@ def _denoiser(unet: ConditionalUNet, weight: Tensor, draw: Draw) -> Denoiser:
             time.expand(2),
             torch.cat([unconditional, condition]),
             fsu.expand(2),
+            torch.cat([untold, degree]),
         ).float()
         return both[:1] + draw.guidance * (both[1:] - both[:1])
 

@@ -1,5 +1,6 @@
 """The conditional 3D U-Net that predicts ε, on MONAI's `DiffusionModelUNet`."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,8 @@ class UNetConfig:
     """Sizes and conditions of the denoiser.
 
     `conditions` counts (pathology, severity) pairs and `fsus` the levels; one more index of each, the
-    last, stands for "not told" and is what classifier-free guidance contrasts with.
+    last, stands for "not told" and is what classifier-free guidance contrasts with. `degree_waves` counts the
+    Fourier features of the degree; 0 for a network that is told the severity as a class alone.
     """
 
     latent_channels: int = 3
@@ -23,6 +25,36 @@ class UNetConfig:
     token_channels: int = 64
     conditions: int = 4
     fsus: int = 5
+    degree_waves: int = 0
+
+
+class ConditionEmbedding(nn.Module):
+    """Class and degree as one vector: the class's own, plus what the degree adds to it.
+
+    The degree, from 0 to 1, measures the same lesion as the severity, but finely: it lets a network learn from every
+    example where on the scale it lies, and a caller stay away from the border between two classes. It starts
+    without effect, so that a network that knew classes alone can be trained on.
+    """
+
+    def __init__(self, classes: int, width: int, waves: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(classes, width)
+        self.inner = nn.Linear(2 * waves + classes, width)
+        self.outer = nn.Linear(width, width)
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", math.pi * torch.arange(1, waves + 1), persistent=False)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, told: Tensor) -> Tensor:
+        """told (B, 2): class and degree, the degree nan where it is not known → (B, width)."""
+        classes, degree = told[:, 0].long(), told[:, 1:]
+        known = degree.isfinite()
+        angles = torch.where(known, degree, 0.0) * self.frequencies
+        one_hot = nn.functional.one_hot(classes, self.table.num_embeddings).to(angles.dtype)
+        added = self.outer(nn.functional.silu(self.inner(torch.cat([angles.sin(), angles.cos(), one_hot], dim=1))))
+        vector: Tensor = self.table(classes) + known * added
+        return vector
 
 
 class ConditionalUNet(nn.Module):
@@ -53,12 +85,21 @@ class ConditionalUNet(nn.Module):
             cross_attention_dim=config.token_channels,
             num_class_embeds=config.conditions + 1,
         )
+        if config.degree_waves:
+            embedding = ConditionEmbedding(config.conditions + 1, self.net.class_embedding.embedding_dim, config.degree_waves)
+            self.net.add_module("class_embedding", embedding)
 
-    def forward(self, x: Tensor, weight: Tensor, t: Tensor, condition: Tensor, fsu: Tensor) -> Tensor:
-        """x (B, C, X, Y, Z), weight (B, 1, X, Y, Z), t, condition and fsu long (B,) → ε as x.
+    def forward(
+        self, x: Tensor, weight: Tensor, t: Tensor, condition: Tensor, fsu: Tensor, degree: Tensor | None = None
+    ) -> Tensor:
+        """x (B, C, X, Y, Z), weight (B, 1, X, Y, Z), t, condition and fsu long (B,), degree float (B,) or nan → ε as x.
 
-        X, Y and Z must be multiples of 2^(levels − 1).
+        X, Y and Z must be multiples of 2^(levels − 1). A network without `degree_waves` does not look at the degree.
         """
         tokens = torch.stack([self.condition_token(condition), self.fsu_token(fsu)], dim=1)
-        eps: Tensor = self.net(torch.cat([x, weight], dim=1), t, context=tokens, class_labels=condition)
+        told = condition
+        if self.config.degree_waves:
+            unknown = torch.full(condition.shape, math.nan, device=x.device)
+            told = torch.stack([condition.float(), unknown if degree is None else degree.float()], dim=1)
+        eps: Tensor = self.net(torch.cat([x, weight], dim=1), t, context=tokens, class_labels=told)
         return eps

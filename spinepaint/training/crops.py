@@ -28,8 +28,8 @@ LEVELS = tuple(Fsu)
 class LabelledCrop:
     """A normalised crop (X, Y, Z) and what it shows.
 
-    landmark_mm: from the outer corner of the first voxel; slice_weight (Z,): how far each slice's look
-    can be believed, 1 for a phantom's.
+    landmark_mm: from the outer corner of the first voxel; degree: how far along its pathology, 0 to 1;
+    slice_weight (Z,): how far each slice's look can be believed, 1 for a phantom's.
     """
 
     voxels: NDArray[np.float32]
@@ -37,6 +37,7 @@ class LabelledCrop:
     condition: int
     fsu: int
     slice_weight: NDArray[np.float32]
+    degree: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Latents:
     condition: torch.Tensor
     fsu: torch.Tensor
     slice_weight: torch.Tensor
+    degree: torch.Tensor
 
     def __len__(self) -> int:
         """Number of crops."""
@@ -88,6 +90,7 @@ def phantom_crops(seed: int, crop: CropConfig, jitter_mm: float = 3.0) -> Iterat
             condition=condition_index(Pathology(condition[0]), Severity(condition[1])),
             fsu=fsu_index(level),
             slice_weight=np.ones(crop.grid[2], np.float32),
+            degree=phantom.degrees[level.value],
         )
 
 
@@ -103,6 +106,7 @@ def real_crops(source: RealCrops, seed: int, count: int, crop: CropConfig) -> It
             condition=condition_index(sample.pathology, sample.severity),
             fsu=fsu_index(sample.fsu),
             slice_weight=sample.slice_weight.astype(np.float32),
+            degree=sample.degree,
         )
 
 
@@ -113,13 +117,14 @@ def encode(autoencoder: SliceAutoencoder, crops: Iterator[LabelledCrop]) -> Late
     for crop in crops:
         with torch.autocast("cpu", torch.bfloat16):
             latent = autoencoder.encode(torch.from_numpy(crop.voxels)[None, None])[0]
-        kept.append((latent.half(), crop.landmark_mm, crop.condition, crop.fsu, crop.slice_weight))
+        kept.append((latent.half(), crop.landmark_mm, crop.condition, crop.fsu, crop.slice_weight, crop.degree))
     return Latents(
         torch.stack([row[0] for row in kept]),
         torch.tensor([row[1] for row in kept]),
         torch.tensor([row[2] for row in kept]),
         torch.tensor([row[3] for row in kept]),
         torch.from_numpy(np.stack([row[4] for row in kept])),
+        torch.tensor([row[5] for row in kept]),
     )
 
 

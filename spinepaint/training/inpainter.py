@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spinepaint.models.bundle import CropConfig, ScheduleConfig
@@ -25,9 +26,11 @@ class InpainterTraining:
 
     `data`: the crops to learn from (see `LatentData`); the last `held_out` crops of each source are the validation set.
     `masked` and `repaint` are the shares of steps that see the baselines' weights, so that one network
-    serves all three methods. `forget` is the share of conditions hidden, for guidance. `window` is the side in plane, in latent
-    cells, of what a step looks at around the landmark (half the cost of the whole crop); `whole` the share of steps
-    that see the whole crop.
+    serves all three methods. `forget` is the share of conditions hidden, for guidance; `forget_degree` of the degrees alone.
+    `window` is what a step looks at around the landmark, in latent cells, at a fraction of the whole crop's cost; `whole` the
+    share of steps that see whole crops, `whole_batch` of them. `time_power` under 1 draws more of the late times, where the
+    lesion's shape is decided: t = T·uᵖ. `weights` is a file of weights to start from, by the network's names; a
+    network without a degree embedding may teach one that has it.
     """
 
     run: str
@@ -39,8 +42,11 @@ class InpainterTraining:
     masked: float = 0.1
     repaint: float = 0.1
     forget: float = 0.1
-    window: int = 24
+    forget_degree: float = 0.15
+    window: tuple[int, int, int] = (24, 24, 16)
     whole: float = 0.15
+    whole_batch: int = 8
+    time_power: float = 1.0
     sigma_mm: float = 16.0
     landmark_jitter_mm: float = 1.5
     ema: float = 0.999
@@ -48,6 +54,7 @@ class InpainterTraining:
     seed: int = 0
     threads: int = 2
     max_minutes: float | None = None
+    weights: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
     crop: dict[str, Any] = field(default_factory=dict)
 
@@ -83,10 +90,13 @@ class InpainterTask:
         self.config = config
         crop = CropConfig(**config.crop)
         self.extent = crop.extent_mm
-        self.cell_mm = (4 * crop.extent_mm[0] / crop.grid[0], 4 * crop.extent_mm[1] / crop.grid[1])
+        sides = (crop.grid[0] / 4, crop.grid[1] / 4, crop.grid[2])
+        self.cell_mm = tuple(extent / side for extent, side in zip(crop.extent_mm, sides, strict=True))
         schedule = ScheduleConfig()
         self.alpha_bar = alpha_bar_table(schedule.steps, schedule.beta_start, schedule.beta_end)
         self.unet = channels_last(ConditionalUNet(UNetConfig(**config.model)))
+        if config.weights:
+            self.unet.load_state_dict(_starting_weights(Path(config.weights), self.unet))
         self.average = Average(self.unet, config.ema)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.rate, weight_decay=1e-4)
         shards = prepare(LatentData(**config.data))
@@ -103,8 +113,9 @@ class InpainterTask:
         config, rng = self.config, generator_for(self.config.seed, number)
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(number, config.steps, top=config.rate, bottom=config.final_rate)
-        batch = self._draw(rng, self.sources)
-        if rng.random() >= config.whole:
+        whole = rng.random() < config.whole
+        batch = self._draw(rng, self.sources, config.whole_batch if whole else config.batch)
+        if not whole:
             batch = self._windowed(batch, rng)
         loss = self._loss(self.unet, batch, rng)
         self.optimizer.zero_grad()
@@ -122,15 +133,15 @@ class InpainterTask:
         figures = {}
         for kind, held_out in self.held_out.items():
             rng = generator_for(self.config.seed + 1, 0)
-            losses = [float(self._loss(self.unet, self._draw(rng, [held_out]), rng)) for _ in range(6)]
+            losses = [float(self._loss(self.unet, self._draw(rng, [held_out], 8), rng)) for _ in range(6)]
             figures[kind] = float(np.mean(losses))
         self.unet.load_state_dict(keep)
         return figures
 
-    def _draw(self, rng: np.random.Generator, sources: list[Latents]) -> dict[str, Tensor]:
-        """A batch, each crop from a source drawn evenly, half of them mirrored left to right."""
+    def _draw(self, rng: np.random.Generator, sources: list[Latents], count: int) -> dict[str, Tensor]:
+        """`count` crops, each from a source drawn evenly, half of them mirrored left to right."""
         rows = []
-        for _ in range(self.config.batch):
+        for _ in range(count):
             source = sources[int(rng.integers(len(sources)))]
             row = {name: value[int(index)] for index in [rng.integers(len(source))] for name, value in vars(source).items()}
             if rng.random() < 0.5:
@@ -141,36 +152,41 @@ class InpainterTask:
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _windowed(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Each crop cut down in plane to the window around its landmark, give or take two cells."""
-        cell, shape = np.array(self.cell_mm), np.array(batch["latent"].shape[2:4])
+        """Each crop cut down to the window around its landmark, give or take two cells."""
+        cell, shape = np.array(self.cell_mm), np.array(batch["latent"].shape[2:])
         side = np.minimum(self.config.window, shape)
-        latents, landmarks = [], []
-        for latent, landmark in zip(batch["latent"], batch["landmark_mm"], strict=True):
-            wanted = (landmark[:2].numpy() / cell - side / 2 + rng.integers(-2, 3, 2)).round().astype(int)
-            x, y = (int(start) for start in np.clip(wanted, 0, shape - side))
-            latents.append(latent[:, x : x + side[0], y : y + side[1]])
-            landmarks.append(landmark - torch.tensor([x * self.cell_mm[0], y * self.cell_mm[1], 0.0]))
-        return {**batch, "latent": torch.stack(latents), "landmark_mm": torch.stack(landmarks)}
+        latents, landmarks, weights = [], [], []
+        for latent, landmark, weight in zip(batch["latent"], batch["landmark_mm"], batch["slice_weight"], strict=True):
+            wanted = (landmark.numpy() / cell - side / 2 + rng.integers(-2, 3, 3)).round().astype(int)
+            x, y, z = (int(start) for start in np.clip(wanted, 0, shape - side))
+            latents.append(latent[:, x : x + side[0], y : y + side[1], z : z + side[2]])
+            landmarks.append(landmark - torch.from_numpy(cell * (x, y, z)).float())
+            weights.append(weight[z : z + side[2]])
+        cut = {"latent": torch.stack(latents), "landmark_mm": torch.stack(landmarks), "slice_weight": torch.stack(weights)}
+        return {**batch, **cut}
 
     def _loss(self, unet: ConditionalUNet, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
         config, total = self.config, len(self.alpha_bar) - 1
         clean = batch["latent"].float()
         count, _, x, y, z = clean.shape
-        extent = (x * self.cell_mm[0], y * self.cell_mm[1], self.extent[2])
+        extent = (x * self.cell_mm[0], y * self.cell_mm[1], z * self.cell_mm[2])
         gaussians = []
         for landmark in batch["landmark_mm"].numpy():
             a, b, c = landmark + rng.normal(0, config.landmark_jitter_mm, 3)
             gaussians.append(gaussian_weight((x, y, z), extent, (float(a), float(b), float(c)), config.sigma_mm))
         shares = (1 - config.masked - config.repaint, config.masked, config.repaint)
         weight = noise_weight(torch.cat(gaussians), METHODS[int(rng.choice(3, p=shares))])
-        t = torch.from_numpy(rng.integers(1, total + 1, count))
+        late = (1 - rng.random(count)) ** config.time_power
+        t = torch.from_numpy(np.ceil(total * late).astype(np.int64))
         times = voxel_times(weight, t[:, None, None, None, None])
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         noisy = add_noise(clean, noise, self.alpha_bar[times].float())
         hidden = torch.from_numpy(rng.random(count) < config.forget)
         condition = torch.where(hidden, _untold(unet), batch["condition"])
+        unknown = hidden | torch.from_numpy(rng.random(count) < config.forget_degree)
+        degree = torch.where(unknown, torch.nan, batch["degree"].float())
         with torch.autocast("cpu", torch.bfloat16):
-            eps = unet(noisy.contiguous(memory_format=torch.channels_last_3d), weight, t, condition, batch["fsu"])
+            eps = unet(noisy.contiguous(memory_format=torch.channels_last_3d), weight, t, condition, batch["fsu"], degree)
         counted = weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]
         loss: Tensor = ((eps.float() - noise).square().mean(1, keepdim=True) * counted).sum() / counted.sum()
         return loss
@@ -179,6 +195,17 @@ class InpainterTask:
 def _untold(unet: ConditionalUNet) -> int:
     """The index that stands for "condition not told"."""
     return unet.config.conditions
+
+
+def _starting_weights(path: Path, unet: ConditionalUNet) -> dict[str, Tensor]:
+    """Weights by name, those of a network that knew classes alone brought under the degree embedding's names."""
+    state = {name: value.float() for name, value in load_file(path).items()}
+    old, new = "net.class_embedding.weight", "net.class_embedding.table.weight"
+    own = unet.state_dict()
+    if old in state and new in own:
+        state[new] = state.pop(old)
+        state |= {name: value for name, value in own.items() if name.startswith("net.class_embedding.") and name != new}
+    return state
 
 
 def _split(latents: Latents, held_out: int) -> tuple[Latents, Latents]:

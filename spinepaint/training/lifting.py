@@ -37,12 +37,14 @@ class LiftedCrop:
     voxels, before: float32, with and without the pathology; drift and noise are the same in both.
     landmark_index: fractional index (row, column, slice) of the bump's base, or of the canal's middle.
     slice_weight: float32 (slice,), 1 near the midline, 0 where the lift is not to be believed.
+    degree: the simulated lesion's (see `docs/2-definitions.md`), None without one.
     """
 
     voxels: NDArray[np.float32]
     landmark_index: tuple[float, float, float]
     before: NDArray[np.float32]
     slice_weight: NDArray[np.float32]
+    degree: float | None
 
 
 def slice_positions_mm(grid: tuple[int, int, int], extent_mm: tuple[float, float, float]) -> Array:
@@ -172,7 +174,8 @@ def lift(
     factors = image.shape[0] / grid[0], image.shape[1] / grid[1]
     index = tuple((landmark[i] - float(moved[i]) + 0.5) / factors[i] - 0.5 for i in (0, 1))
     weight = smooth_step(8.5 - np.abs(z_mm), 5.0).astype(np.float32)
-    return LiftedCrop(stacks[0], (index[0], index[1], float(k)), stacks[1], weight)
+    degree = lesion.degree if lesion else None
+    return LiftedCrop(stacks[0], (index[0], index[1], float(k)), stacks[1], weight, degree)
 
 
 def _pooled(stack: NDArray[np.float32], grid: tuple[int, int, int]) -> NDArray[np.float32]:

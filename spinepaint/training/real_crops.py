@@ -33,6 +33,7 @@ class CropSample(NamedTuple):
     before: NDArray[np.float32]
     patient: int
     real: bool
+    degree: float
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class RealCrops:
                     lifted.before,
                     donor.patient,
                     False,
+                    float(lifted.degree or 0.0),
                 )
                 return self._jittered(crop, rng)
 
@@ -167,6 +169,7 @@ class RealCrops:
             lifted.before,
             donor.patient,
             True,
+            min(protrusion_mm(donor.anatomy) / 10.0, 1.0),
         )
 
     def _jittered(self, crop: CropSample, rng: np.random.Generator) -> CropSample:

@@ -32,6 +32,11 @@ class Herniation:
     darkening: float
     seed: int
 
+    @property
+    def degree(self) -> float:
+        """Depth as a share of 10 mm."""
+        return self.depth_mm / 10.0
+
 
 @dataclass(frozen=True)
 class Stenosis:
@@ -44,6 +49,11 @@ class Stenosis:
     greying: float
     darkening: float
     seed: int
+
+    @property
+    def degree(self) -> float:
+        """The share of the AP width that is lost."""
+        return 1.0 - self.ratio
 
 
 @dataclass(frozen=True)

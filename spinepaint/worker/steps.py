@@ -15,7 +15,7 @@ from spinepaint.imaging.orient import orient
 from spinepaint.imaging.paste import Pasted, paste_blend, paste_difference, paste_mask
 from spinepaint.imaging.vocabulary import Fsu, Pathology, condition_index, fsu_index
 from spinepaint.imaging.volume import Volume
-from spinepaint.models.bundle import Bundle
+from spinepaint.models.bundle import Bundle, SamplingConfig
 from spinepaint.models.inpaint import Decoded, Draw, inpaint
 from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.landmarks import choose_landmark as landmark_index
@@ -126,8 +126,9 @@ def cut_crop(models: Bundle, volume: Volume, landmark: Vector) -> Crop:
 def paint(models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Callable[[float], None]) -> Painted:
     """Encode, noise by distance from the landmark, denoise, decode."""
     intensity = IntensityRange.of(crop.voxels)
+    condition = condition_index(spec.pathology, spec.severity)
     draw = Draw(
-        condition=condition_index(spec.pathology, spec.severity),
+        condition=condition,
         fsu=fsu_index(spec.fsu),
         landmark_mm=crop.to_corner_mm(landmark),
         sigma_mm=spec.sigma_mm,
@@ -136,9 +137,18 @@ def paint(models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Call
         steps=spec.steps,
         guidance=models.config.sampling.guidance,
         seed=spec.seed,
+        degree=draw_degree(models.config.sampling, condition, spec.seed),
     )
     normalised = torch.from_numpy(np.ascontiguousarray(intensity.normalise(crop.voxels)))
     return Painted(inpaint(models.inpainter, normalised, draw, report), intensity)
+
+
+def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | None:
+    """How far along the asked severity this sample lies, evenly within the bundle's range; None where it has none."""
+    if not sampling.degrees:
+        return None
+    low, high = sampling.degrees[condition]
+    return float(np.random.default_rng((seed, condition)).uniform(low, high))
 
 
 def paste(models: Bundle, volume: Volume, crop: Crop, painted: Painted, landmark: Vector) -> Pasted:

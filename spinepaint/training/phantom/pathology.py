@@ -49,6 +49,11 @@ class Lesion:
     front_share: float = 0.0
     fade_mm: float = 8.0
 
+    @property
+    def degree(self) -> float:
+        """How far along its pathology the lesion is: protrusion as a share of 10 mm, or the share of the sac's depth lost."""
+        return self.protrusion_mm / 10.0 if self.pathology is Pathology.DISC_HERNIATION else 1.0 - self.sac_ratio
+
 
 def canal_depth(anatomy: Anatomy, level: int) -> float:
     """Canal AP diameter in mm, midline, at the disc under vertebra `level`, without a lesion."""

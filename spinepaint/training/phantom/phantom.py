@@ -58,6 +58,7 @@ class Phantom:
     landmarks_lps_mm: by FSU, the lesion's landmark; for a healthy disc its posterior margin in the middle.
     candidate_landmarks_lps_mm: by FSU and pathology, a point where that pathology is or could be.
     conditions: by FSU, (pathology, severity), or None where it is healthy.
+    degrees: by FSU, the lesion's degree, 0 to 1; only where there is one.
     morphometry: by FSU, the truth in mm.
     """
 
@@ -71,6 +72,7 @@ class Phantom:
     landmarks_lps_mm: dict[str, Point]
     candidate_landmarks_lps_mm: dict[tuple[str, str], Point]
     conditions: dict[str, tuple[Pathology, Severity] | None]
+    degrees: dict[str, float]
     morphometry: dict[str, Morphometry]
     acquisition: Acquisition
 
@@ -115,6 +117,7 @@ def make_phantom(seed: int, pathologies: Mapping[str, tuple[str, str]] | None = 
         },
         candidate_landmarks_lps_mm={(name, p.value): places[name][p] for name in visible for p in Pathology},
         conditions={name: (named[name].pathology, named[name].severity) if name in named else None for name in visible},
+        degrees={name: named[name].degree for name in visible if name in named},
         morphometry={name: measure(anatomy, line, lesions, FSU_UPPER[Fsu(name)]) for name in visible},
         acquisition=acquisition,
     )

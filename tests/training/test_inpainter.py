@@ -1,0 +1,105 @@
+"""One optimiser step of the denoiser on drawn latents: windows, degrees, starting weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spinepaint.models.unet import ConditionalUNet
+from spinepaint.training import inpainter
+from spinepaint.training.crops import Latents, save_latents
+from spinepaint.training.inpainter import InpainterTask, InpainterTraining
+
+MODEL = {"channels": [16, 32], "head_channels": 16, "norm_groups": 8, "degree_waves": 4}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InpainterTraining:
+    """A training on twelve crops of noise, whose first latent channel holds the cell's own place along each axis."""
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(12, 3, 32, 32, 16, generator=generator).half()
+    places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in (32, 32, 16)), indexing="ij"))
+    latent[6:] = places.half()
+    latents = Latents(
+        latent,
+        torch.tensor([40.0, 40.0, 25.0]).repeat(12, 1) + 8 * torch.randn(12, 3, generator=generator),
+        torch.arange(12) % 4,
+        torch.arange(12) % 5,
+        torch.arange(16).float().repeat(12, 1),
+        torch.linspace(0, 1, 12),
+    )
+    save_latents(latents, tmp_path / "phantom-000000.pt")
+    monkeypatch.setattr(inpainter, "prepare", lambda _data: {"phantom": [tmp_path / "phantom-000000.pt"]})
+    return InpainterTraining(
+        run=str(tmp_path / "run"),
+        data={"folder": str(tmp_path), "autoencoder": "none"},
+        batch=4,
+        window=(12, 8, 8),
+        whole=0.3,
+        whole_batch=2,
+        held_out=2,
+        model=MODEL,
+    )
+
+
+def test_a_window_keeps_the_landmark_at_its_place(config: InpainterTraining) -> None:
+    task = InpainterTask(config)
+    places = {name: value[6:10] for name, value in vars(task.sources[0]).items()}
+    cut = task._windowed(places, np.random.default_rng(3))
+    assert cut["latent"].shape == (4, 3, 12, 8, 8)
+    cell = torch.tensor(task.cell_mm)
+    for n in range(4):
+        first = cut["latent"][n][:, 0, 0, 0].float()  # the window's first cell, as places in the whole crop
+        moved = places["landmark_mm"][n] - cut["landmark_mm"][n]
+        assert torch.allclose(moved, (first * cell).float(), atol=1e-3)
+        assert torch.equal(cut["slice_weight"][n], cut["latent"][n][2, 0, 0].float())
+
+
+def test_steps_are_a_function_of_their_number(config: InpainterTraining) -> None:
+    first, second = InpainterTask(config), InpainterTask(config)
+    losses = [[task.step(number)["loss"] for number in range(3)] for task in (first, second)]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 3
+
+
+def test_late_times_come_more_often_with_a_power_below_one(config: InpainterTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def watched(unet: ConditionalUNet, x: Tensor, weight: Tensor, t: Tensor, *_rest: Tensor) -> Tensor:
+        seen.append(t)
+        return 0 * x
+
+    monkeypatch.setattr(ConditionalUNet, "forward", watched)
+    task = InpainterTask(InpainterTraining(**{**vars(config), "time_power": 0.5}))
+    batch = task._draw(np.random.default_rng(0), task.sources, 400)
+    small = {name: value[..., :4, :4, :2] if name == "latent" else value for name, value in batch.items()}
+    small["slice_weight"] = torch.ones(400, 2)
+    task._loss(task.unet, small, np.random.default_rng(1))
+    times = torch.cat(seen)
+    assert (times > 500).float().mean().item() == pytest.approx(0.75, abs=0.07)
+    assert 1 <= int(times.min()) <= int(times.max()) <= 1000
+
+
+def test_a_network_that_knew_classes_alone_can_be_trained_on(config: InpainterTraining, tmp_path: Path) -> None:
+    plain = InpainterTraining(**{**vars(config), "model": {**MODEL, "degree_waves": 0}})
+    old = InpainterTask(plain).unet
+    with torch.no_grad():
+        old.net.class_embedding.weight.fill_(0.25)
+    save_file({name: value.contiguous() for name, value in old.state_dict().items()}, tmp_path / "old.safetensors")
+    task = InpainterTask(InpainterTraining(**{**vars(config), "weights": str(tmp_path / "old.safetensors")}))
+    assert torch.equal(task.unet.net.class_embedding.table.weight, old.net.class_embedding.weight)  # type: ignore[union-attr]
+    x = torch.randn(1, 3, 8, 8, 4)
+    told = (x, x[:, :1], torch.tensor([9]), torch.tensor([1]), torch.tensor([2]))
+    with torch.no_grad():
+        assert torch.equal(task.unet.eval()(*told, torch.tensor([0.5])), old.eval()(*told))
+
+
+def test_the_degree_is_learnt(config: InpainterTraining) -> None:
+    task = InpainterTask(config)
+    before = task.unet.net.class_embedding.outer.weight.clone()  # type: ignore[union-attr]
+    for number in range(4):  # MONAI zeroes the last layers: the first steps reach nothing deeper
+        task.step(number)
+    assert not torch.equal(before, task.unet.net.class_embedding.outer.weight)  # type: ignore[union-attr]
