@@ -19,7 +19,8 @@ class Caps:
     inflated_bytes: of everything that is inflated out of one zip.
     inflation_ratio: inflated bytes over the bytes of the zip; it holds once `inflation_ratio_from_bytes` are inflated,
         since a small file of zeros compresses well without being an attack.
-    header_bytes: of one instance before its pixels.
+    header_bytes: of one instance before its pixels, and again after them.
+    header_elements: of one instance, those inside its sequences and their items included.
     pixels_per_series: rows x columns x frames of all instances of the chosen series.
     """
 
@@ -29,7 +30,8 @@ class Caps:
     inflated_bytes: int = 4 * GIB
     inflation_ratio: float = 200.0
     inflation_ratio_from_bytes: int = 32 * MIB
-    header_bytes: int = 32 * MIB
+    header_bytes: int = 16 * MIB
+    header_elements: int = 200_000
     pixels_per_series: int = 64 * MIB
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ TITLES: dict[str, str] = {
     "nested-too-deep": "An instance has sequences nested too deeply.",
     "no-pixels": "An instance has no image pixels.",
     "over-cap-header-bytes": "A header is over the cap header_bytes.",
+    "over-cap-header-elements": "A header is over the cap header_elements.",
     "pixel-length": "Rows and columns do not match the pixels.",
     "truncated-pixels": "The pixels of an instance are cut short.",
     "unreadable-instance": "An instance cannot be read.",

@@ -2,6 +2,8 @@
 
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,6 +13,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, ImplicitVRLittleEndian
 
 from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.read_budget import Budget, MeteredFile, OverBudgetError, spending
 from spinepaint.imaging.read_planes import Plane, Weighting, classic_plane, classic_weighting, enhanced_planes, enhanced_weighting
 from spinepaint.imaging.read_values import PARSER_ERRORS, first_item, integer, items, raw, text, texts, uid
 from spinepaint.imaging.unpacking import SourceFile
@@ -101,22 +104,33 @@ def read_header(file: SourceFile, caps: Caps) -> Header:
 
     Raises BadInstanceError where it is deflated (before anything is inflated), unreadable, or its header is over the cap.
     """
+    budget = Budget(caps.header_bytes, caps.header_elements)
+    with parsing(budget, caps), file.open() as whole, MeteredFile(whole, budget) as stream:
+        _refuse_deflated(stream)
+        ds = dcmread(stream, stop_before_pixels=True, force=True)
+        syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", ImplicitVRLittleEndian)
+        return _header(file, ds, str(syntax), _pixel_element(stream, ds))
+
+
+@contextmanager
+def parsing(budget: Budget, caps: Caps) -> Iterator[None]:
+    """Parse one instance within `budget`. Raises BadInstanceError for whatever pydicom raises, and where it is over a cap."""
     try:
-        with file.open() as stream:
-            _refuse_deflated(stream)
-            ds = dcmread(stream, stop_before_pixels=True, force=True)
-            header_bytes = stream.tell()
-            syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", ImplicitVRLittleEndian)
-            pixels = _pixel_element(stream, ds)
-    except BadInstanceError:
-        raise
-    except RecursionError:
-        raise BadInstanceError("unreadable-instance", "its sequences are nested too deeply to be read") from None
-    except PARSER_ERRORS as error:
+        with spending(budget):
+            yield
+    except (OverBudgetError, *PARSER_ERRORS) as error:
+        _refuse_over_budget(budget, caps)
+        if isinstance(error, RecursionError):
+            raise BadInstanceError("nested-too-deep", "its sequences are nested too deeply to be read") from None
         raise BadInstanceError("unreadable-instance", f"it cannot be read as DICOM ({type(error).__name__})") from None
-    if header_bytes > caps.header_bytes:
-        raise BadInstanceError("over-cap-header-bytes", f"its header is over the cap header_bytes of {caps.header_bytes}")
-    return _header(file, ds, str(syntax), pixels)
+    _refuse_over_budget(budget, caps)
+
+
+def _refuse_over_budget(budget: Budget, caps: Caps) -> None:
+    if budget.over is not None:
+        cap = f"header_{budget.over}"
+        reason = f"its header is over the cap {cap} of {getattr(caps, cap)}"
+        raise BadInstanceError(f"over-cap-header-{budget.over}", reason)
 
 
 def _header(file: SourceFile, ds: Dataset, syntax: str, pixels: PixelElement | None) -> Header:

@@ -1,4 +1,4 @@
-"""Decodes the pixels of one instance, once what the compressed stream claims to hold is known to fit its header."""
+"""Reads one instance whole and decodes its pixels, once what its streams claim to hold is known to fit its header."""
 
 import struct
 from collections.abc import Iterator
@@ -6,18 +6,70 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEG2000, JPEG2000Lossless, RLELossless
 
+from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.check_pixels import NATIVE, PLUGINS
-from spinepaint.imaging.read_header import BadInstanceError, Header
+from spinepaint.imaging.read_budget import Budget, MeteredFile
+from spinepaint.imaging.read_header import BadInstanceError, Header, parsing
 from spinepaint.imaging.read_values import PARSER_ERRORS
 
-_STREAM_OVERHEAD = 2**16  # bytes; headers and tables. It bounds what run lengths can unfold to (64 times a stream)
+_STREAM_OVERHEAD = 2**16  # bytes; headers and tables
+_RLE_HEADER = 64  # bytes (PS3.5 G.5)
+_LONGEST_RUN = 128  # bytes that two bytes of RLE can stand for
+_HARMLESS_BYTES = 2**28  # what a frame may unfold to without being counted first
+_DEEPEST_SEQUENCE = 16
 _J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
 _JPEG_START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7}
+
+
+def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, NDArray[np.integer]]:
+    """Read an instance that passed `check_pixels` whole: its data set without the pixels, and its stored values.
+
+    The stored values are (frame, row, column), of the instance's own bit depth and sign, little endian.
+
+    Raises BadInstanceError: `unreadable-pixels`, `truncated-pixels`, `unsupported-pixels`, `unreadable-instance`,
+    `nested-too-deep`, `over-cap-header-bytes`, `over-cap-header-elements`.
+    """
+    # What follows the pixels may be as long as what stands before them.
+    budget = Budget(2 * caps.header_bytes + _most_pixel_bytes(header), caps.header_elements)
+    with parsing(budget, caps), header.file.open() as whole, MeteredFile(whole, budget) as stream:
+        ds = dcmread(stream, force=True)
+        _refuse_deep_sequences(ds)
+    pixels = decode(ds, header)
+    del ds.PixelData
+    ds.filename = ds.buffer = None  # it no longer hangs on the file it came from, which is closed
+    return ds, pixels
+
+
+def _refuse_deep_sequences(ds: Dataset) -> None:
+    """Refuse what would raise RecursionError in whoever copies or writes the data set later."""
+    pending = [(ds, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > _DEEPEST_SEQUENCE:
+            raise BadInstanceError("nested-too-deep", f"its sequences are nested more than {_DEEPEST_SEQUENCE} deep")
+        sequences = [element.value for element in item if element.VR == "SQ"]
+        pending.extend((nested, depth + 1) for sequence in sequences for nested in sequence)
+
+
+def _native_bytes(header: Header) -> int:
+    """Bytes of one frame of an instance, uncompressed."""
+    return (header.rows or 0) * (header.columns or 0) * ((header.bits_allocated or 16) // 8)
+
+
+def _most_stream_bytes(header: Header) -> int:
+    """Bytes of one compressed frame at most: compression may not gain, but never loses by half."""
+    return 2 * _native_bytes(header) + _STREAM_OVERHEAD
+
+
+def _most_pixel_bytes(header: Header) -> int:
+    if header.pixels is not None and header.pixels.length is not None:
+        return header.pixels.length
+    return header.frames * _most_stream_bytes(header)
 
 
 def decode(ds: Dataset, header: Header) -> NDArray[np.integer]:
@@ -58,15 +110,28 @@ def _check_streams(ds: Dataset, header: Header) -> None:
     streams = list(_streams(ds, header))
     if len(streams) != header.frames:
         raise BadInstanceError("truncated-pixels", f"it holds {len(streams)} compressed frames of {header.frames}")
-    native = (header.rows or 0) * (header.columns or 0) * ((header.bits_allocated or 16) // 8)
-    if max(map(len, streams)) > 2 * native + _STREAM_OVERHEAD:
+    if max(map(len, streams)) > _most_stream_bytes(header):
         raise BadInstanceError("unreadable-pixels", "its compressed pixels are larger than they would be uncompressed")
-    if header.transfer_syntax == RLELossless:
-        return  # its frames carry no size of their own
+    if header.transfer_syntax == RLELossless:  # its frames carry no size of their own
+        if any(_unfolds_too_far(stream, _most_stream_bytes(header)) for stream in streams):
+            raise BadInstanceError("unreadable-pixels", "its run lengths unfold to more than its header says")
+        return
     for stream in streams:
         size = _size_of_j2k(stream) if header.transfer_syntax in (JPEG2000, JPEG2000Lossless) else _size_of_jpeg(stream)
         if size != (header.rows, header.columns, 1):
             raise BadInstanceError("unreadable-pixels", f"its compressed image is of another size than its header says: {size}")
+
+
+def _unfolds_too_far(stream: bytes, most: int) -> bool:
+    """Whether the runs of an RLE frame (PS3.5 G.3.1) stand for more than `most` bytes; what cannot do harm is not counted."""
+    if len(stream) * _LONGEST_RUN // 2 <= _HARMLESS_BYTES:
+        return False
+    at, unfolded = _RLE_HEADER, 0
+    while at < len(stream):
+        run = stream[at]
+        unfolded += run + 1 if run < 128 else 257 - run
+        at += run + 2 if run < 128 else 2
+    return unfolded > most
 
 
 def _streams(ds: Dataset, header: Header) -> Iterator[bytes]:

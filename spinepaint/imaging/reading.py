@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.check_geometry import Stack
@@ -15,13 +15,10 @@ from spinepaint.imaging.check_report import CheckReport
 from spinepaint.imaging.checks import refusal_of
 from spinepaint.imaging.errors import Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header
-from spinepaint.imaging.read_pixels import decode
+from spinepaint.imaging.read_pixels import read_instance
 from spinepaint.imaging.read_survey import Survey, report_of, report_without_files, survey
-from spinepaint.imaging.read_values import PARSER_ERRORS
 from spinepaint.imaging.unpacking import unpacked
 from spinepaint.imaging.volume import Volume
-
-_DEEPEST_SEQUENCE = 16
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def _attempt(
             if surveyed.chosen is None or surveyed.chosen.stack is None:
                 return None, report_of(surveyed)
             try:
-                volume = _read_volume(surveyed.chosen.stack)
+                volume = _read_volume(surveyed.chosen.stack, caps)
             except Refusal as refusal:
                 return None, report_of(surveyed, refusal)
     except Refusal as refusal:
@@ -126,13 +123,13 @@ def _digest(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def _read_volume(stack: Stack) -> Volume:
+def _read_volume(stack: Stack, caps: Caps) -> Volume:
     """Read the instances of a stack whole, decode them and put their frames in slice order. Raises Refusal."""
     whole: dict[str, tuple[Dataset, NDArray[np.integer]]] = {}
     problems: list[tuple[Header, BadInstanceError]] = []
     for header in {frame.header.sop_instance_uid or "": frame.header for frame in stack.frames}.values():
         try:
-            whole[header.sop_instance_uid or ""] = _read_instance(header)
+            whole[header.sop_instance_uid or ""] = read_instance(header, caps)
         except BadInstanceError as problem:
             problems.append((header, problem))
     if problems:
@@ -142,8 +139,11 @@ def _read_volume(stack: Stack) -> Volume:
     stored = np.stack([pixels[frame.plane.frame] for (_, pixels), frame in zip(sources, stack.frames, strict=True)])
     slope = np.array([frame.plane.slope for frame in stack.frames], np.float64)
     intercept = np.array([frame.plane.intercept for frame in stack.frames], np.float64)
+    voxels = np.empty(stored.shape, np.float32)
+    for index in range(len(stored)):  # slice by slice: in double precision the whole would take eight bytes a voxel more
+        voxels[index] = stored[index] * slope[index] + intercept[index]
     return Volume(
-        voxels=(stored * slope[:, None, None] + intercept[:, None, None]).astype(np.float32),
+        voxels=voxels,
         stored=stored,
         affine=stack.affine,
         slope=slope,
@@ -151,31 +151,3 @@ def _read_volume(stack: Stack) -> Volume:
         datasets=(sources[0][0],) if enhanced else tuple(ds for ds, _ in sources),
         frames=tuple(frame.plane.frame for frame in stack.frames) if enhanced else None,
     )
-
-
-def _read_instance(header: Header) -> tuple[Dataset, NDArray[np.integer]]:
-    """The data set without its pixels, and its stored values (frame, row, column)."""
-    try:
-        with header.file.open() as stream:
-            ds = dcmread(stream, force=True)
-    except PARSER_ERRORS as error:
-        raise BadInstanceError("unreadable-pixels", f"its pixels cannot be read ({type(error).__name__})") from None
-    _refuse_deep_sequences(ds)
-    pixels = decode(ds, header)
-    del ds.PixelData
-    ds.filename = ds.buffer = None  # it no longer hangs on the file it came from, which is closed
-    return ds, pixels
-
-
-def _refuse_deep_sequences(ds: Dataset) -> None:
-    """Refuse what would raise RecursionError in whoever copies or writes the data set later."""
-    pending = [(ds, 0)]
-    while pending:
-        item, depth = pending.pop()
-        if depth > _DEEPEST_SEQUENCE:
-            raise BadInstanceError("nested-too-deep", f"its sequences are nested more than {_DEEPEST_SEQUENCE} deep")
-        try:
-            sequences = [element.value for element in item if element.VR == "SQ"]
-        except PARSER_ERRORS as error:
-            raise BadInstanceError("unreadable-instance", f"an element cannot be read ({type(error).__name__})") from None
-        pending.extend((nested, depth + 1) for sequence in sequences for nested in sequence)
