@@ -1,6 +1,7 @@
 """What the labels say, as coded content: the algorithm, and the TID 1500 report of a synthetic finding."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -11,7 +12,14 @@ from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.derived import DerivedSeries
 from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.uids import uid_from
-from spinepaint.imaging.vocabulary import FSU_CODES, PATHOLOGY_CODES, SEVERITY_CODES, Code
+from spinepaint.imaging.vocabulary import FSU_CODES, PATHOLOGY_CODES, SEVERITY_CODES, VERTEBRAL_CANAL, Code
+
+# Name (CID 7469) and site of each measure; None is the disc. `measures.LevelMeasures` defines them.
+MEASURES: dict[str, tuple[Code, Code | None]] = {
+    "canal_ap": (Code("131197000", "SCT", "Depth"), VERTEBRAL_CANAL),
+    "protrusion": (Code("121206", "DCM", "Distance"), None),
+}
+TIME_POINTS: dict[str, tuple[str, int]] = {"before": ("before the edit", 1), "after": ("after the edit", 2)}
 
 
 def concept(code: Code) -> hd.sr.CodedConcept:
@@ -30,40 +38,32 @@ def algorithm_items(provenance: Provenance) -> hd.AlgorithmIdentificationSequenc
     )
 
 
-def measurement_code(name: str) -> Code:
-    """Private code of a measurement: its name, and in words the name without underscores."""
-    return Code(name, marks.PRIVATE_SCHEME, marks.printable(name.replace("_", " "), 64))
+def by_time_point(measurements: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The measures by time point: {"canal_ap_after": 9.5} becomes {"after": {"canal_ap": 9.5}}.
+
+    Raises ValueError for a name that ends in no time point, or that `MEASURES` does not have.
+    """
+    split: dict[str, dict[str, float]] = {}
+    for name, value in measurements.items():
+        measure, _, when = name.rpartition("_")
+        if when not in TIME_POINTS or measure not in MEASURES:
+            raise ValueError(f"{name!r} is no measurement that has a code")
+        split.setdefault(when, {})[measure] = value
+    return split
 
 
 def report_content(
     images: Sequence[Dataset], derived: DerivedSeries, provenance: Provenance, measurements: Mapping[str, float]
 ) -> hd.sr.MeasurementReport:
-    """The content tree (PS3.16 TID 1500): one measurement group about the landmark, a point in patient LPS mm."""
-    algorithm = hd.sr.AlgorithmIdentification(
-        name=marks.printable(f"Spinepaint {provenance.bundle_name}", 64),
-        version=marks.printable(provenance.version, 64),
-        parameters=[f"bundle_sha256={provenance.bundle_sha256}"],
-    )
-    group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(
-            uid=provenance.uid("tracking", derived.series_uid), identifier=marks.printable(provenance.finding(), 64)
-        ),
-        referenced_region=hd.sr.ImageRegion3D(
-            graphic_type=hd.sr.GraphicTypeValues3D.POINT,
-            graphic_data=np.array([provenance.landmark_lps_mm], float),
-            frame_of_reference_uid=derived.datasets[0].FrameOfReferenceUID,
-        ),
-        finding_type=concept(PATHOLOGY_CODES[provenance.pathology]),
-        algorithm_id=algorithm,
-        finding_sites=[hd.sr.FindingSite(concept(FSU_CODES[provenance.fsu]))],
-        measurements=[
-            hd.sr.Measurement(name=concept(measurement_code(name)), value=float(value), unit=codes.UCUM.Millimeter)
-            for name, value in measurements.items()
-        ],
-        qualitative_evaluations=[
-            hd.sr.QualitativeEvaluation(name=codes.SCT.Severity, value=concept(SEVERITY_CODES[provenance.severity]))
-        ],
-    )
+    """The content tree (PS3.16 TID 1500): the finding at the landmark, and what was measured there before and after.
+
+    Each time point (TID 1502) has a group of its own about the same point in patient LPS mm; the finding, its severity and
+    its site are in the group of the synthetic series.
+    """
+    split = by_time_point(measurements)
+    groups = [_group("after", derived, provenance, split.get("after", {}))]
+    if "before" in split:
+        groups.append(_group("before", derived, provenance, split["before"]))
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -76,10 +76,47 @@ def report_content(
     return hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=device),
         procedure_reported=codes.SCT.ImagingProcedure,
-        imaging_measurements=[group],
+        imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=images if _describable(images) else None,
     )
+
+
+def _group(when: str, derived: DerivedSeries, provenance: Provenance, measures: Mapping[str, float]) -> Any:
+    """Measurement group (TID 1410) of one time point; the same tracking UID says that it is the same place."""
+    name, order = TIME_POINTS[when]
+    site = hd.sr.FindingSite(concept(FSU_CODES[provenance.fsu]))
+    finding: dict[str, Any] = {}
+    if when == "after":
+        severity = concept(SEVERITY_CODES[provenance.severity])
+        finding["finding_type"] = concept(PATHOLOGY_CODES[provenance.pathology])
+        finding["qualitative_evaluations"] = [hd.sr.QualitativeEvaluation(name=codes.SCT.Severity, value=severity)]
+    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=provenance.uid("tracking", derived.series_uid), identifier=marks.printable(provenance.finding(), 64)
+        ),
+        referenced_region=hd.sr.ImageRegion3D(
+            graphic_type=hd.sr.GraphicTypeValues3D.POINT,
+            graphic_data=np.array([provenance.landmark_lps_mm], float),
+            frame_of_reference_uid=derived.datasets[0].FrameOfReferenceUID,
+        ),
+        time_point_context=hd.sr.TimePointContext(name, time_point_order=order),
+        algorithm_id=hd.sr.AlgorithmIdentification(
+            name=marks.printable(f"Spinepaint {provenance.bundle_name}", 64),
+            version=marks.printable(provenance.version, 64),
+            parameters=[f"bundle_sha256={provenance.bundle_sha256}"],
+        ),
+        finding_sites=[site],
+        measurements=[_measurement(measure, float(value), site) for measure, value in measures.items()],
+        **finding,
+    )
+
+
+def _measurement(measure: str, value: float, disc: hd.sr.FindingSite) -> Any:
+    """One length (TID 300) with its own site, which tells it from the other one."""
+    name, site = MEASURES[measure]
+    sites = [disc if site is None else hd.sr.FindingSite(concept(site))]
+    return hd.sr.Measurement(name=concept(name), value=value, unit=codes.UCUM.Millimeter, finding_sites=sites)
 
 
 def _describable(images: Sequence[Dataset]) -> bool:

@@ -101,11 +101,11 @@ def write_measurement_report(
     path: the file; its folder is made where it does not exist.
     derived: the synthetic series the report is about.
     volume: the source.
-    measurements: lengths in mm by name, such as {"canal_ap_after": 9.5}. May be empty.
+    measurements: lengths in mm by name and time point, such as {"canal_ap_after": 9.5}. May be empty.
 
     Raises
     ------
-    ValueError where the landmark lies outside the volume, or a measurement is not a finite number.
+    ValueError where the landmark lies outside the volume, or a measurement has no code or is not a finite number.
     """
     low, high = -0.5, np.array(volume.stored.shape) - 0.5
     index = volume.to_index(np.array(provenance.landmark_lps_mm))
@@ -173,7 +173,6 @@ def _finish(path: Path, label: Dataset, derived: DerivedSeries, provenance: Prov
     for keyword, value in marks.MARKS.items():
         setattr(label, keyword, value)
     label.ContributingEquipmentSequence = DicomSequence([marks.contributing_equipment_item(provenance)])
-    label.CodingSchemeIdentificationSequence = DicomSequence([marks.coding_scheme_item()])
     # Content Date and Time must have a value; no clock is read, so that a repeat gives the same bytes.
     label.ContentDate = _first_value(first, ("ContentDate", "SeriesDate", "AcquisitionDate", "StudyDate"), "19000101")
     label.ContentTime = _first_value(first, ("ContentTime", "SeriesTime", "AcquisitionTime", "StudyTime"), "000000")

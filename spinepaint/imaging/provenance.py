@@ -16,7 +16,6 @@ from spinepaint.imaging.vocabulary import (
     Severity,
 )
 
-PRIVATE_SCHEME = "99SPINEPAINT"
 SYNTHESIZING_EQUIPMENT = Code("109100", "DCM", "Synthesizing Equipment")  # CID 7005
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
 # CID 7203 has no code for generated content, and is extensible. The algorithm family of CID 7162 says how it came
@@ -87,15 +86,6 @@ def code_item(code: Code) -> Dataset:
         item.CodeValue = code.value
     item.CodingSchemeDesignator = code.scheme
     item.CodeMeaning = code.meaning
-    return item
-
-
-def coding_scheme_item() -> Dataset:
-    """Item of the Coding Scheme Identification Sequence for the private codes (PS3.3 C.12.1.1.7)."""
-    item = Dataset()
-    item.CodingSchemeDesignator = PRIVATE_SCHEME
-    item.CodingSchemeName = "Spinepaint private codes"
-    item.CodingSchemeResponsibleOrganization = "Spinepaint"
     return item
 
 

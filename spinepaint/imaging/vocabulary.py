@@ -52,15 +52,15 @@ CONDITIONS: tuple[tuple[Pathology, Severity], ...] = tuple(
     (pathology, severity) for pathology, severities in SEVERITIES.items() for severity in severities
 )
 
-# Every code below is in pydicom's dictionary except "disc herniation", for which none could be
-# confirmed offline: a private code is honest, a guessed SNOMED number would not be.
+# SNOMED CT's codes below are in DICOM's own subset of it. That subset has neither pathology, so these have those of
+# ICD-10, which is public; no code here is private, so that every receiver can look each of them up.
 PATHOLOGY_CODES: dict[Pathology, Code] = {
-    Pathology.DISC_HERNIATION: Code("disc_herniation", "99SPINEPAINT", "Intervertebral disc herniation"),
-    Pathology.CENTRAL_CANAL_STENOSIS: Code("central_canal_stenosis", "99SPINEPAINT", "Central canal stenosis"),
+    Pathology.DISC_HERNIATION: Code("M51.2", "I10", "Intervertebral disc displacement (herniation)"),
+    Pathology.CENTRAL_CANAL_STENOSIS: Code("M48.0", "I10", "Spinal stenosis (central canal)"),
 }
 SEVERITY_CODES: dict[Severity, Code] = {
     Severity.SMALL: Code("255507004", "SCT", "Small"),
-    Severity.MODERATE_LARGE: Code("moderate_large", "99SPINEPAINT", "Moderate to large"),
+    Severity.MODERATE_LARGE: Code("371924009", "SCT", "Moderate to severe"),
     Severity.MODERATE: Code("6736007", "SCT", "Moderate"),
     Severity.SEVERE: Code("24484000", "SCT", "Severe"),
 }
@@ -72,6 +72,7 @@ FSU_CODES: dict[Fsu, Code] = {
     Fsu.L5_S1: Code("715056000", "SCT", "L5/S1 disc"),
 }
 LUMBAR_SPINE = Code("122496007", "SCT", "Lumbar spine")
+VERTEBRAL_CANAL = Code("61853006", "SCT", "Vertebral canal")
 
 
 def condition_index(pathology: Pathology, severity: Severity) -> int:
