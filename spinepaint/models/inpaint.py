@@ -31,7 +31,8 @@ class Inpainter:
 class Draw:
     """One sample to draw: what, where (mm in the crop's frame, from its outer corner), and how.
 
-    `degree`: how far along the pathology, 0 to 1 (see `docs/2-definitions.md`); None leaves it to the class.
+    `degree`: how far along the pathology, 0 to 1 (see `docs/2-definitions.md`); None leaves it to the class. `see_donor`:
+    whether a network that can look at the untouched latent does; without, it paints from the surround alone, as in the paper.
     """
 
     condition: int
@@ -44,6 +45,7 @@ class Draw:
     guidance: float = 1.0
     seed: int = 0
     degree: float | None = None
+    see_donor: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,13 @@ def inpaint(models: Inpainter, crop: Tensor, draw: Draw, progress: Callable[[flo
         start = add_noise(latent, noise, alpha_bar[voxel_times(weight, total)]).float()
         hook = _repainting(latent, noise, roi(gaussian), alpha_bar) if draw.method == "repaint" else keep
         hook = _reporting(hook, total, progress)
-        sampled = SAMPLERS[draw.solver](_denoiser(models.unet, weight, draw), start, weight, alpha_bar, draw.steps, hook)
+        sampled = SAMPLERS[draw.solver](_denoiser(models.unet, latent, weight, draw), start, weight, alpha_bar, draw.steps, hook)
         both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
     return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls)
 
 
-def _denoiser(unet: ConditionalUNet, weight: Tensor, draw: Draw) -> Denoiser:
+def _denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, draw: Draw) -> Denoiser:
     """ε with classifier-free guidance (Ho and Salimans 2022, eq. 6); both halves run as one batch."""
     device = weight.device
     unconditional = torch.tensor([unet.config.conditions], device=device)
@@ -104,11 +106,12 @@ def _denoiser(unet: ConditionalUNet, weight: Tensor, draw: Draw) -> Denoiser:
     fsu = torch.tensor([draw.fsu], device=device)
     untold = torch.tensor([torch.nan], device=device)
     degree = untold if draw.degree is None else torch.tensor([draw.degree], device=device)
+    donor = torch.cat([latent, torch.ones_like(weight)], dim=1) * float(draw.see_donor)
 
     def eps(x: Tensor, t: int) -> Tensor:
         time = torch.tensor([t], device=device)
         if draw.guidance == 1.0:
-            plain: Tensor = unet(x, weight, time, condition, fsu, degree).float()
+            plain: Tensor = unet(x, weight, time, condition, fsu, degree, donor).float()
             return plain
         both: Tensor = unet(
             x.expand(2, -1, -1, -1, -1),
@@ -117,6 +120,7 @@ def _denoiser(unet: ConditionalUNet, weight: Tensor, draw: Draw) -> Denoiser:
             torch.cat([unconditional, condition]),
             fsu.expand(2),
             torch.cat([untold, degree]),
+            donor.expand(2, -1, -1, -1, -1),
         ).float()
         return both[:1] + draw.guidance * (both[1:] - both[:1])
 

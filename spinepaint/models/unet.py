@@ -14,7 +14,8 @@ class UNetConfig:
 
     `conditions` counts (pathology, severity) pairs and `fsus` the levels; one more index of each, the
     last, stands for "not told" and is what classifier-free guidance contrasts with. `degree_waves` counts the
-    Fourier features of the degree; 0 for a network that is told the severity as a class alone.
+    Fourier features of the degree; 0 for a network that is told the severity as a class alone. With `donor` the network
+    also sees the untouched latent, as an editing network does: it then changes an anatomy instead of guessing one.
     """
 
     latent_channels: int = 3
@@ -26,6 +27,7 @@ class UNetConfig:
     conditions: int = 4
     fsus: int = 5
     degree_waves: int = 0
+    donor: bool = False
 
 
 class ConditionEmbedding(nn.Module):
@@ -74,7 +76,7 @@ class ConditionalUNet(nn.Module):
         self.fsu_token = nn.Embedding(config.fsus + 1, config.token_channels)
         self.net = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=config.latent_channels + 1,
+            in_channels=config.latent_channels + 1 + (config.latent_channels + 1) * config.donor,
             out_channels=config.latent_channels,
             channels=tuple(config.channels),
             attention_levels=(False,) * (levels - 1) + (True,),
@@ -90,16 +92,28 @@ class ConditionalUNet(nn.Module):
             self.net.add_module("class_embedding", embedding)
 
     def forward(
-        self, x: Tensor, weight: Tensor, t: Tensor, condition: Tensor, fsu: Tensor, degree: Tensor | None = None
+        self,
+        x: Tensor,
+        weight: Tensor,
+        t: Tensor,
+        condition: Tensor,
+        fsu: Tensor,
+        degree: Tensor | None = None,
+        donor: Tensor | None = None,
     ) -> Tensor:
         """x (B, C, X, Y, Z), weight (B, 1, X, Y, Z), t, condition and fsu long (B,), degree float (B,) or nan → ε as x.
 
-        X, Y and Z must be multiples of 2^(levels − 1). A network without `degree_waves` does not look at the degree.
+        donor (B, C + 1, X, Y, Z): the untouched latent and a channel of ones; zeros, or None, where it is not to be seen.
+        X, Y and Z must be multiples of 2^(levels − 1). A network without `degree_waves` does not look at the degree,
+        one without `donor` not at the donor.
         """
         tokens = torch.stack([self.condition_token(condition), self.fsu_token(fsu)], dim=1)
         told = condition
         if self.config.degree_waves:
             unknown = torch.full(condition.shape, math.nan, device=x.device)
             told = torch.stack([condition.float(), unknown if degree is None else degree.float()], dim=1)
-        eps: Tensor = self.net(torch.cat([x, weight], dim=1), t, context=tokens, class_labels=told)
+        seen = [x, weight]
+        if self.config.donor:
+            seen.append(torch.cat([torch.zeros_like(x), torch.zeros_like(weight)], dim=1) if donor is None else donor)
+        eps: Tensor = self.net(torch.cat(seen, dim=1), t, context=tokens, class_labels=told)
         return eps

@@ -29,7 +29,8 @@ class LabelledCrop:
     """A normalised crop (X, Y, Z) and what it shows.
 
     landmark_mm: from the outer corner of the first voxel; degree: how far along its pathology, 0 to 1;
-    slice_weight (Z,): how far each slice's look can be believed, 1 for a phantom's.
+    slice_weight (Z,): how far each slice's look can be believed, 1 for a phantom's; donor: the same crop without
+    the pathology, in the same grey values, None where nobody knows it.
     """
 
     voxels: NDArray[np.float32]
@@ -38,11 +39,15 @@ class LabelledCrop:
     fsu: int
     slice_weight: NDArray[np.float32]
     degree: float
+    donor: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Encoded crops, as float16 tensors with the crops' labels; the first axis counts crops."""
+    """Encoded crops, as float16 tensors with the crops' labels; the first axis counts crops.
+
+    donor has one channel more than latent: ones where there is a donor, zeros in all channels where there is none.
+    """
 
     latent: torch.Tensor
     landmark_mm: torch.Tensor
@@ -50,6 +55,7 @@ class Latents:
     fsu: torch.Tensor
     slice_weight: torch.Tensor
     degree: torch.Tensor
+    donor: torch.Tensor
 
     def __len__(self) -> int:
         """Number of crops."""
@@ -77,20 +83,24 @@ def phantom_crops(seed: int, crop: CropConfig, jitter_mm: float = 3.0) -> Iterat
     rng = np.random.default_rng((seed, 77))
     phantom = make_phantom(seed, draw_pathologies(rng))
     volume = phantom_volume(phantom)
+    # Levels with a lesion are two apart, so a crop of one shows no other: one healthy twin is the donor of all.
+    healthy = phantom_volume(make_phantom(seed))
     for level in LEVELS:
         condition = phantom.conditions.get(level.value)
         if condition is None or level.value not in phantom.landmarks_lps_mm:
             continue
         landmark = np.asarray(phantom.landmarks_lps_mm[level.value])
         x, y, z = landmark + rng.normal(0, jitter_mm, 3)
-        piece = cut(volume, (float(x), float(y), float(z)), crop.extent_mm, crop.grid)
+        piece, donor = (cut(v, (float(x), float(y), float(z)), crop.extent_mm, crop.grid) for v in (volume, healthy))
+        intensity = IntensityRange.of(donor.voxels)
         yield LabelledCrop(
-            voxels=IntensityRange.of(piece.voxels).normalise(piece.voxels),
+            voxels=intensity.normalise(piece.voxels),
             landmark_mm=piece.to_corner_mm((float(landmark[0]), float(landmark[1]), float(landmark[2]))),
             condition=condition_index(Pathology(condition[0]), Severity(condition[1])),
             fsu=fsu_index(level),
             slice_weight=np.ones(crop.grid[2], np.float32),
             degree=phantom.degrees[level.value],
+            donor=intensity.normalise(donor.voxels),
         )
 
 
@@ -100,13 +110,15 @@ def real_crops(source: RealCrops, seed: int, count: int, crop: CropConfig) -> It
     for number in range(count):
         sample = source.sample(np.random.default_rng((seed, number)))
         x, y, z = (np.asarray(sample.landmark_index) + 0.5) * spacing
+        intensity = IntensityRange.of(sample.before)
         yield LabelledCrop(
-            voxels=IntensityRange.of(sample.voxels).normalise(sample.voxels),
+            voxels=intensity.normalise(sample.voxels),
             landmark_mm=(float(x), float(y), float(z)),
             condition=condition_index(sample.pathology, sample.severity),
             fsu=fsu_index(sample.fsu),
             slice_weight=sample.slice_weight.astype(np.float32),
             degree=sample.degree,
+            donor=None if sample.real else intensity.normalise(sample.before),
         )
 
 
@@ -115,9 +127,11 @@ def encode(autoencoder: SliceAutoencoder, crops: Iterator[LabelledCrop]) -> Late
     """Encode crops one by one; the autoencoder's `latent_scale` is applied."""
     kept = []
     for crop in crops:
+        donor = crop.voxels if crop.donor is None else crop.donor
         with torch.autocast("cpu", torch.bfloat16):
-            latent = autoencoder.encode(torch.from_numpy(crop.voxels)[None, None])[0]
-        kept.append((latent.half(), crop.landmark_mm, crop.condition, crop.fsu, crop.slice_weight, crop.degree))
+            both = autoencoder.encode(torch.from_numpy(np.stack([crop.voxels, donor]))[:, None]).half()
+        seen = torch.cat([both[1], torch.ones_like(both[1, :1])]) * float(crop.donor is not None)
+        kept.append((both[0], crop.landmark_mm, crop.condition, crop.fsu, crop.slice_weight, crop.degree, seen))
     return Latents(
         torch.stack([row[0] for row in kept]),
         torch.tensor([row[1] for row in kept]),
@@ -125,6 +139,7 @@ def encode(autoencoder: SliceAutoencoder, crops: Iterator[LabelledCrop]) -> Late
         torch.tensor([row[3] for row in kept]),
         torch.from_numpy(np.stack([row[4] for row in kept])),
         torch.tensor([row[5] for row in kept]),
+        torch.stack([row[6] for row in kept]),
     )
 
 

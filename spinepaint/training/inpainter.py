@@ -30,7 +30,8 @@ class InpainterTraining:
     `window` is what a step looks at around the landmark, in latent cells, at a fraction of the whole crop's cost; `whole` the
     share of steps that see whole crops, `whole_batch` of them. `time_power` under 1 draws more of the late times, where the
     lesion's shape is decided: t = T·uᵖ. `weights` is a file of weights to start from, by the network's names; a
-    network without a degree embedding may teach one that has it.
+    network without a degree embedding or a donor may teach one that has it. `forget_donor` is the share of donors hidden, so that
+    one network also paints from the surround alone.
     """
 
     run: str
@@ -43,6 +44,7 @@ class InpainterTraining:
     repaint: float = 0.1
     forget: float = 0.1
     forget_degree: float = 0.15
+    forget_donor: float = 0.15
     window: tuple[int, int, int] = (24, 24, 16)
     whole: float = 0.15
     whole_batch: int = 8
@@ -146,7 +148,7 @@ class InpainterTask:
             row = {name: value[int(index)] for index in [rng.integers(len(source))] for name, value in vars(source).items()}
             if rng.random() < 0.5:
                 # Slices are apart in the latent, so a mirrored latent is the latent of the mirrored crop.
-                row["latent"], row["slice_weight"] = row["latent"].flip(-1), row["slice_weight"].flip(-1)
+                row |= {name: row[name].flip(-1) for name in ("latent", "donor", "slice_weight")}
                 row["landmark_mm"] = row["landmark_mm"] * torch.tensor([1, 1, -1]) + torch.tensor([0, 0, self.extent[2]])
             rows.append(row)
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -155,15 +157,16 @@ class InpainterTask:
         """Each crop cut down to the window around its landmark, give or take two cells."""
         cell, shape = np.array(self.cell_mm), np.array(batch["latent"].shape[2:])
         side = np.minimum(self.config.window, shape)
-        latents, landmarks, weights = [], [], []
-        for latent, landmark, weight in zip(batch["latent"], batch["landmark_mm"], batch["slice_weight"], strict=True):
+        cut: dict[str, list[Tensor]] = {"latent": [], "donor": [], "slice_weight": [], "landmark_mm": []}
+        for n, landmark in enumerate(batch["landmark_mm"]):
             wanted = (landmark.numpy() / cell - side / 2 + rng.integers(-2, 3, 3)).round().astype(int)
-            x, y, z = (int(start) for start in np.clip(wanted, 0, shape - side))
-            latents.append(latent[:, x : x + side[0], y : y + side[1], z : z + side[2]])
-            landmarks.append(landmark - torch.from_numpy(cell * (x, y, z)).float())
-            weights.append(weight[z : z + side[2]])
-        cut = {"latent": torch.stack(latents), "landmark_mm": torch.stack(landmarks), "slice_weight": torch.stack(weights)}
-        return {**batch, **cut}
+            first = np.clip(wanted, 0, shape - side)
+            x, y, z = (slice(int(start), int(start + length)) for start, length in zip(first, side, strict=True))
+            cut["latent"].append(batch["latent"][n, :, x, y, z])
+            cut["donor"].append(batch["donor"][n, :, x, y, z])
+            cut["slice_weight"].append(batch["slice_weight"][n, z])
+            cut["landmark_mm"].append(landmark - torch.from_numpy(cell * first).float())
+        return {**batch, **{name: torch.stack(values) for name, values in cut.items()}}
 
     def _loss(self, unet: ConditionalUNet, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
         config, total = self.config, len(self.alpha_bar) - 1
@@ -185,8 +188,11 @@ class InpainterTask:
         condition = torch.where(hidden, _untold(unet), batch["condition"])
         unknown = hidden | torch.from_numpy(rng.random(count) < config.forget_degree)
         degree = torch.where(unknown, torch.nan, batch["degree"].float())
+        shown = torch.from_numpy(rng.random(count) >= config.forget_donor).float()
+        donor = batch["donor"].float() * shown[:, None, None, None, None]
+        noisy, donor = (image.contiguous(memory_format=torch.channels_last_3d) for image in (noisy, donor))
         with torch.autocast("cpu", torch.bfloat16):
-            eps = unet(noisy.contiguous(memory_format=torch.channels_last_3d), weight, t, condition, batch["fsu"], degree)
+            eps = unet(noisy, weight, t, condition, batch["fsu"], degree, donor)
         counted = weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]
         loss: Tensor = ((eps.float() - noise).square().mean(1, keepdim=True) * counted).sum() / counted.sum()
         return loss
@@ -198,13 +204,16 @@ def _untold(unet: ConditionalUNet) -> int:
 
 
 def _starting_weights(path: Path, unet: ConditionalUNet) -> dict[str, Tensor]:
-    """Weights by name, those of a network that knew classes alone brought under the degree embedding's names."""
+    """Weights by name; those of a network that knew less (no degrees, no donor) fit too, the new parts without effect."""
     state = {name: value.float() for name, value in load_file(path).items()}
     old, new = "net.class_embedding.weight", "net.class_embedding.table.weight"
     own = unet.state_dict()
     if old in state and new in own:
         state[new] = state.pop(old)
         state |= {name: value for name, value in own.items() if name.startswith("net.class_embedding.") and name != new}
+    first = "net.conv_in.conv.weight"
+    more = own[first].shape[1] - state[first].shape[1]
+    state[first] = torch.nn.functional.pad(state[first], (0, 0, 0, 0, 0, 0, 0, more))
     return state
 
 

@@ -13,7 +13,7 @@ from spinepaint.training import inpainter
 from spinepaint.training.crops import Latents, save_latents
 from spinepaint.training.inpainter import InpainterTask, InpainterTraining
 
-MODEL = {"channels": [16, 32], "head_channels": 16, "norm_groups": 8, "degree_waves": 4}
+MODEL = {"channels": [16, 32], "head_channels": 16, "norm_groups": 8, "degree_waves": 4, "donor": True}
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InpainterTraining
         torch.arange(12) % 5,
         torch.arange(16).float().repeat(12, 1),
         torch.linspace(0, 1, 12),
+        torch.cat([latent.half(), torch.ones(12, 1, 32, 32, 16).half()], dim=1),
     )
     save_latents(latents, tmp_path / "phantom-000000.pt")
     monkeypatch.setattr(inpainter, "prepare", lambda _data: {"phantom": [tmp_path / "phantom-000000.pt"]})
@@ -56,6 +57,7 @@ def test_a_window_keeps_the_landmark_at_its_place(config: InpainterTraining) -> 
         moved = places["landmark_mm"][n] - cut["landmark_mm"][n]
         assert torch.allclose(moved, (first * cell).float(), atol=1e-3)
         assert torch.equal(cut["slice_weight"][n], cut["latent"][n][2, 0, 0].float())
+    assert torch.equal(cut["donor"][:, :3], cut["latent"])
 
 
 def test_steps_are_a_function_of_their_number(config: InpainterTraining) -> None:
@@ -75,7 +77,7 @@ def test_late_times_come_more_often_with_a_power_below_one(config: InpainterTrai
     monkeypatch.setattr(ConditionalUNet, "forward", watched)
     task = InpainterTask(InpainterTraining(**{**vars(config), "time_power": 0.5}))
     batch = task._draw(np.random.default_rng(0), task.sources, 400)
-    small = {name: value[..., :4, :4, :2] if name == "latent" else value for name, value in batch.items()}
+    small = {name: value[..., :4, :4, :2] if name in ("latent", "donor") else value for name, value in batch.items()}
     small["slice_weight"] = torch.ones(400, 2)
     task._loss(task.unet, small, np.random.default_rng(1))
     times = torch.cat(seen)
@@ -84,7 +86,7 @@ def test_late_times_come_more_often_with_a_power_below_one(config: InpainterTrai
 
 
 def test_a_network_that_knew_classes_alone_can_be_trained_on(config: InpainterTraining, tmp_path: Path) -> None:
-    plain = InpainterTraining(**{**vars(config), "model": {**MODEL, "degree_waves": 0}})
+    plain = InpainterTraining(**{**vars(config), "model": {**MODEL, "degree_waves": 0, "donor": False}})
     old = InpainterTask(plain).unet
     with torch.no_grad():
         old.net.class_embedding.weight.fill_(0.25)
@@ -94,7 +96,9 @@ def test_a_network_that_knew_classes_alone_can_be_trained_on(config: InpainterTr
     x = torch.randn(1, 3, 8, 8, 4)
     told = (x, x[:, :1], torch.tensor([9]), torch.tensor([1]), torch.tensor([2]))
     with torch.no_grad():
-        assert torch.equal(task.unet.eval()(*told, torch.tensor([0.5])), old.eval()(*told))
+        donor = torch.randn(1, 4, 8, 8, 4)
+        new = task.unet.eval()(*told, torch.tensor([0.5]), donor)
+        assert torch.allclose(new, old.eval()(*told), atol=1e-6)
 
 
 def test_the_degree_is_learnt(config: InpainterTraining) -> None:
