@@ -3,6 +3,9 @@
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.attempts import Claim, LostAttempt
 from spinepaint.store.database import migrate
+from spinepaint.store.dicom_book import FoundStudy, Located, Match
+from spinepaint.store.dicom_entries import StoredInstance, StoredSeries, by_series
+from spinepaint.store.dicom_models import DicomDelivery, DicomInstance, DicomSeries
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
@@ -26,20 +29,29 @@ __all__ = [
     "Batch",
     "Claim",
     "Delivery",
+    "DicomDelivery",
+    "DicomInstance",
+    "DicomSeries",
     "Event",
+    "FoundStudy",
     "IdempotencyConflict",
     "Job",
     "JobOrder",
     "JobState",
     "Ledger",
     "LedgerError",
+    "Located",
     "LostAttempt",
+    "Match",
     "Page",
     "QueueFull",
     "Series",
     "SeriesInUse",
+    "StoredInstance",
+    "StoredSeries",
     "UnknownJob",
     "UnknownSeries",
+    "by_series",
     "migrate",
     "new_id",
     "result_prefix",

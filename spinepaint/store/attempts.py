@@ -1,6 +1,7 @@
 """The ledger as a worker sees it. Every write carries the attempt's token, so a worker that lost its job changes nothing."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,8 +10,9 @@ from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
+from spinepaint.store.dicom_entries import StoredSeries, enter_dicom
 from spinepaint.store.models import Job, JobState, Series
-from spinepaint.store.transitions import announce, change, owe_callback, record, schedule_attempt_discard
+from spinepaint.store.transitions import announce, change, owe_at_end, record, schedule_attempt_discard
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,13 @@ class AttemptBook(Database):
         with self.read() as session:
             return bool(session.scalar(select(exists().where(Job.id == job_id, Job.attempt_token == token, Job.state.in_(mine)))))
 
-    def succeed(self, job_id: str, token: str, report: dict[str, Any], result_key: str) -> bool:
-        """Deliver; False where the job is lost or cancelled. Delivering the same attempt again is True and changes nothing."""
+    def succeed(
+        self, job_id: str, token: str, report: dict[str, Any], result_key: str, dicom: Sequence[StoredSeries] = ()
+    ) -> bool:
+        """Deliver; False where the job is lost or cancelled. Delivering the same attempt again is True and changes nothing.
+
+        `dicom` is what of the result DICOMweb can find, and what is sent to destinations.
+        """
         with self.write() as session:
             job = change(
                 session,
@@ -118,7 +125,8 @@ class AttemptBook(Database):
             )
             if job is not None:
                 record(session, job, "state", {"state": JobState.SUCCEEDED.value})
-                owe_callback(session, job)
+                enter_dicom(session, dicom, tenant=job.tenant, job_id=job_id)
+                owe_at_end(session, job)
                 return True
         return self.holds(job_id, token)
 
@@ -198,5 +206,5 @@ class AttemptBook(Database):
         )
         if failed is not None:
             record(session, failed, "state", {"state": JobState.FAILED.value})
-            owe_callback(session, failed)
+            owe_at_end(session, failed)
         return failed

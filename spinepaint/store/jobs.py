@@ -12,19 +12,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
+from spinepaint.store.dicom_deliveries import owe_delivery
 from spinepaint.store.errors import AlreadyFinished, BadCursor, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, Batch, Event, Job, JobState, Series
-from spinepaint.store.transitions import announce, change, owe_callback, record, schedule_attempt_discard
+from spinepaint.store.transitions import announce, change, owe_at_end, record, schedule_attempt_discard
 
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What a caller asks for: an edit of a series, and where to tell when it has ended."""
+    """What a caller asks for: an edit of a series, where to tell when it has ended, and where to deliver the result."""
 
     series_id: str
     spec: dict[str, Any]
     callback_url: str | None = None
+    destination: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class JobBook(Database):
         *,
         tenant: str = "",
         callback_url: str | None = None,
+        destination: str | None = None,
         max_attempts: int = 3,
         queue_cap: int | None = None,
     ) -> Job:
@@ -75,7 +78,7 @@ class JobBook(Database):
                 if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
                     return first
                 _enforce_queue_cap(session, tenant, 1, queue_cap)
-                order = JobOrder(series_id, spec, callback_url)
+                order = JobOrder(series_id, spec, callback_url, destination)
                 job = _enter(session, order, tenant, max_attempts, idempotency_key=idempotency_key, fingerprint=fingerprint)
             return job
         except IntegrityError:
@@ -187,7 +190,7 @@ class JobBook(Database):
             if token is not None:
                 schedule_attempt_discard(session, job_id, token, self.attempt_limit)
             record(session, changed, "state", {"state": JobState.CANCELLED.value})
-            owe_callback(session, changed)
+            owe_at_end(session, changed)
         return changed
 
 
@@ -233,4 +236,6 @@ def _enter(session: Session, order: JobOrder, tenant: str, max_attempts: int, **
     session.flush()
     record(session, job, "state", {"state": JobState.QUEUED.value})
     announce(session, job.id, job.created_at)
+    if order.destination is not None:
+        owe_delivery(session, job.id, order.destination)
     return job

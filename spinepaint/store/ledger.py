@@ -1,14 +1,16 @@
 """The job ledger: the one place that knows what was asked for and what became of it."""
 
 from spinepaint.store.attempts import AttemptBook
+from spinepaint.store.dicom_book import DicomBook
+from spinepaint.store.dicom_deliveries import DicomDeliveryBook
 from spinepaint.store.jobs import JobBook
 from spinepaint.store.keys import KeyBook
 from spinepaint.store.outbox import Outbox
 from spinepaint.store.series import SeriesBook
 
 
-class Ledger(SeriesBook, JobBook, AttemptBook, Outbox, KeyBook):
-    """Series, jobs, attempts, debts and keys over one database, already migrated.
+class Ledger(SeriesBook, JobBook, AttemptBook, Outbox, DicomBook, DicomDeliveryBook, KeyBook):
+    """Series, jobs, attempts, debts, DICOM objects and keys over one database, already migrated.
 
     Rows that it returns are snapshots: changing one changes nothing. Every method is one transaction and may raise
     sqlalchemy.exc.SQLAlchemyError where the database does not answer. Share one between threads, not across a fork.

@@ -1,5 +1,6 @@
 """The ledger's series: what was uploaded and where it lies."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, exists, select
@@ -7,6 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
+from spinepaint.store.dicom_entries import StoredSeries, enter_dicom
 from spinepaint.store.errors import SeriesInUse, UnknownSeries
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, Discard, Job, Series
@@ -30,10 +32,12 @@ class SeriesBook(Database):
         artifact_key: str,
         tenant: str = "",
         series_id: str | None = None,
+        dicom: Sequence[StoredSeries] = (),
     ) -> Series:
         """Enter a series whose files are already stored under `artifact_key`.
 
-        `artifact_key` ends with "/" where it is a folder; `series_id` is given where the key was built from it.
+        `artifact_key` ends with "/" where it is a folder; `series_id` is given where the key was built from it; `dicom` is
+        what DICOMweb can find of it.
         """
         series = Series(
             id=series_id or new_id(),
@@ -46,6 +50,8 @@ class SeriesBook(Database):
         )
         with self.write() as session:
             session.add(series)
+            session.flush()
+            enter_dicom(session, dicom, tenant=tenant, source_id=series.id)
         return series
 
     def get_series(self, series_id: str, tenant: str | None = None) -> Series | None:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import utc_now
+from spinepaint.store.dicom_deliveries import settle_deliveries
 from spinepaint.store.layout import new_id, result_prefix
 from spinepaint.store.models import Announcement, Delivery, Event, Job
 from spinepaint.store.series import schedule_discard
@@ -39,8 +40,9 @@ def announce(session: Session, job_id: str, due_at: datetime) -> None:
     session.add(Announcement(job_id=job_id, created_at=utc_now(), due_at=due_at, sent_at=None))
 
 
-def owe_callback(session: Session, job: Job) -> None:
-    """Owe the caller a webhook about a job that has just ended, where they asked for one."""
+def owe_at_end(session: Session, job: Job) -> None:
+    """What a job that has just ended leaves to do: its deliveries, and the caller's webhook, where they were asked for."""
+    settle_deliveries(session, job)
     if job.callback_url is not None:
         now = utc_now()
         session.add(Delivery(id=new_id(), job_id=job.id, url=job.callback_url, state="owed", created_at=now, due_at=now))

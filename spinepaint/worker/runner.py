@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from sqlalchemy.exc import OperationalError
 
 from spinepaint.imaging.errors import Refusal
-from spinepaint.store import ArtifactStore, Claim, JobState, Ledger, result_prefix
+from spinepaint.imaging.dicom_index import index_instance
+from spinepaint.store import ArtifactStore, Claim, JobState, Ledger, StoredInstance, StoredSeries, by_series, result_prefix
 from spinepaint.worker.attempt import Attempt, AttemptLost, OverTime, WorkerStopping
 from spinepaint.worker.problems import internal_problem, memory_problem, time_problem
 
@@ -131,16 +132,28 @@ def _run(claim: Claim, attempt: Attempt, place: Workplace) -> Outcome:
         attempt.progress("deliver", 1.0)
         prefix = result_prefix(claim.job_id, claim.token)
         place.artifacts.put_folder(prefix, out)
+        dicom = _indexed(out, prefix)
     attempt.check()
-    return Outcome.SUCCEEDED if _deliver(claim, report, prefix, place) else Outcome.LOST
+    return Outcome.SUCCEEDED if _deliver(claim, report, prefix, dicom, place) else Outcome.LOST
 
 
-def _deliver(claim: Claim, report: dict[str, Any], prefix: str, place: Workplace) -> bool:
+def _indexed(out: Path, prefix: str) -> list[StoredSeries]:
+    """The DICOM objects of a result, as DICOMweb finds them and destinations get them."""
+    found = []
+    for path in sorted(out.rglob("*.dcm")):
+        with path.open("rb") as stream:
+            indexed = index_instance(stream)
+        if indexed is not None:
+            found.append(StoredInstance(prefix + path.relative_to(out).as_posix(), indexed.as_dict()))
+    return by_series(found)
+
+
+def _deliver(claim: Claim, report: dict[str, Any], prefix: str, dicom: list[StoredSeries], place: Workplace) -> bool:
     """Deliver, waiting out a database that is away for a moment: the work is done, and delivering twice is harmless."""
     deadline = time.monotonic() + place.deliver_within_s
     while True:
         try:
-            return place.ledger.succeed(claim.job_id, claim.token, report, prefix)
+            return place.ledger.succeed(claim.job_id, claim.token, report, prefix, dicom)
         except OperationalError:
             if time.monotonic() > deadline:
                 raise
