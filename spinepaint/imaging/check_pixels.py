@@ -29,6 +29,7 @@ PLUGINS: dict[str, str] = {
     JPEG2000Lossless: "pylibjpeg",
     JPEG2000: "pylibjpeg",
 }
+MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage)
 LOSSY = (JPEGLSNearLossless, JPEG2000)
 
 
@@ -36,7 +37,7 @@ def is_mr_image(header: Header) -> bool:
     """Whether it is an MR image of a kind that is read. Research releases strip the SOP Class: then the Modality decides."""
     if header.sop_class_uid is None:
         return header.modality in ("MR", "") and header.pixels is not None
-    return header.sop_class_uid in (MRImageStorage, EnhancedMRImageStorage)
+    return header.sop_class_uid in MR_IMAGES
 
 
 def check_pixels(header: Header) -> None:

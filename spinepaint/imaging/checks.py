@@ -17,6 +17,7 @@ from spinepaint.imaging.read_planes import Weighting
 
 TITLES: dict[str, str] = {
     "already-synthetic": "The series is already synthetic.",
+    "bad-zip": "The zip cannot be read.",
     "bad-rescale": "A rescale cannot be inverted.",
     "colour": "An instance is a colour image.",
     "deflated": "An instance is deflated.",

@@ -5,10 +5,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from pydicom import Dataset, config, dcmread
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, ImplicitVRLittleEndian
 
@@ -23,7 +22,9 @@ config.settings.reading_validation_mode = config.IGNORE
 
 SYNTHESIZING_EQUIPMENT = ("109100", "DCM")
 _PREAMBLE = 128
-_JPIP = "1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95"
+# Deflated Explicit VR Little Endian, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate
+_INFLATED_AT_ONCE = (DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+_FEW_BYTES, _FEW_ELEMENTS = 2**16, 2**8
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_ELEMENTS = {0x0010: "PixelData", 0x0009: "DoubleFloatPixelData", 0x0008: "FloatPixelData"}
 
@@ -112,6 +113,21 @@ def read_header(file: SourceFile, caps: Caps) -> Header:
         return _header(file, ds, str(syntax), _pixel_element(stream, ds))
 
 
+def sop_class_of(file: SourceFile) -> str | None:
+    """The SOP Class of a file that cannot be read as a whole, from the few elements before it; None where it is not told."""
+    budget = Budget(_FEW_BYTES, _FEW_ELEMENTS)
+    try:
+        with spending(budget), file.open() as whole, MeteredFile(whole, budget) as stream:
+            meta = _file_meta(stream)
+            if meta.get("TransferSyntaxUID") in _INFLATED_AT_ONCE:
+                return uid(meta, "MediaStorageSOPClassUID")
+            stream.seek(0)
+            ds = read_partial(stream, stop_when=_past_sop_class, force=True)
+            return uid(ds, "SOPClassUID") or uid(meta, "MediaStorageSOPClassUID")
+    except (OverBudgetError, *PARSER_ERRORS):
+        return None
+
+
 @contextmanager
 def parsing(budget: Budget, caps: Caps) -> Iterator[None]:
     """Parse one instance within `budget`. Raises BadInstanceError for whatever pydicom raises, and where it is over a cap."""
@@ -179,23 +195,31 @@ def _says_synthetic(ds: Dataset) -> bool:
     return False
 
 
-def _refuse_deflated(stream: BinaryIO) -> None:
-    """Read the file meta information alone; pydicom would inflate a deflated data set before any tag is seen."""
-    stream.seek(_PREAMBLE)
-    stream.seek(_PREAMBLE + 4 if stream.read(4) == b"DICM" else 0)
-    meta = read_dataset(stream, False, True, stop_when=_past_file_meta)
+def _refuse_deflated(stream: MeteredFile) -> None:
+    """Leave the stream at its start; pydicom would inflate a deflated data set before any tag of it is seen."""
+    syntax = _file_meta(stream).get("TransferSyntaxUID")
     stream.seek(0)
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax == DeflatedExplicitVRLittleEndian or syntax in _JPIP:
+    if syntax in _INFLATED_AT_ONCE:
         name = UID(str(syntax)).name
         raise BadInstanceError("deflated", f"its transfer syntax is {name}, which is not opened; send it uncompressed")
+
+
+def _file_meta(stream: MeteredFile) -> Dataset:
+    """The file meta information alone (PS3.10 7.1)."""
+    stream.seek(_PREAMBLE)
+    stream.seek(_PREAMBLE + 4 if stream.read(4) == b"DICM" else 0)
+    return read_dataset(stream, False, True, stop_when=_past_file_meta)
 
 
 def _past_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
     return tag.group != 0x0002
 
 
-def _pixel_element(stream: BinaryIO, ds: Dataset) -> PixelElement | None:
+def _past_sop_class(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return int(tag) > 0x00080016
+
+
+def _pixel_element(stream: MeteredFile, ds: Dataset) -> PixelElement | None:
     """What stands where `stop_before_pixels` left the stream (PS3.5 7.1): the pixel element's tag and length."""
     implicit, little = ds.original_encoding
     order = "<" if little else ">"

@@ -4,14 +4,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pydicom.uid import UID, MediaStorageDirectoryStorage
+
 from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.check_pixels import MR_IMAGES
 from spinepaint.imaging.check_report import CheckReport, FileVerdict, SeriesVerdict
 from spinepaint.imaging.checks import TITLES, Judgement, judge_series
 from spinepaint.imaging.errors import InstanceReason, Refusal
-from spinepaint.imaging.read_header import BadInstanceError, Header, has_prefix, looks_like_bare_dicom, read_header
+from spinepaint.imaging.read_header import BadInstanceError, Header, has_prefix, looks_like_bare_dicom, read_header, sop_class_of
+from spinepaint.imaging.read_zip import BAD_ZIP
 from spinepaint.imaging.unpacking import Listing, SourceFile
 
-_DICOMDIR = "1.2.840.10008.1.3.10"
+_CHUNK = 2**20
 
 
 @dataclass
@@ -31,7 +35,7 @@ def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow
 
     A file that starts as DICOM but cannot be read refuses the whole source: it may be a slice of the series.
     """
-    found = Survey(list(listing.ignored), list(listing.unopened))
+    found = Survey(list(listing.ignored), list(listing.unopened), [(BAD_ZIP, entry) for entry in listing.damaged])
     headers = _read_headers(listing, caps, found)
     groups: dict[str, list[Header]] = {}
     for header in _without_copies(headers, found):
@@ -65,33 +69,62 @@ def report_of(found: Survey, refusal: Refusal | None = None) -> CheckReport:
     return CheckReport(uid, tuple(series), tuple(files), tuple(warnings), final)
 
 
-def report_without_files(refusal: Refusal) -> CheckReport:
-    """The report over a source that was refused before any file of it was read."""
-    files = tuple(FileVerdict(entry.file, "refused", entry.reason) for entry in refusal.instances)
-    return CheckReport(None, (), files, (), refusal)
+def report_without_series(refusal: Refusal, listing: Listing | None = None) -> CheckReport:
+    """The report over a source that was refused before its series were told apart; `listing` where it was listed."""
+    named = [FileVerdict(entry.file, "refused", entry.reason) for entry in refusal.instances]
+    if listing is None:
+        return CheckReport(None, (), tuple(named), (), refusal)
+    blamed = {entry.file for entry in refusal.instances}
+    files = [FileVerdict(entry.file, "ignored", entry.reason) for entry in [*listing.ignored, *listing.unopened]]
+    reason = f"not judged: {refusal.title}"
+    files += [FileVerdict(file.name, "refused", reason) for file in listing.files if file.name not in blamed]
+    return CheckReport(None, (), (*named, *files), (), refusal)
 
 
 def _read_headers(listing: Listing, caps: Caps, found: Survey) -> list[Header]:
     headers = []
     for file in listing.files:
-        certain = has_prefix(file)
-        if not certain and not looks_like_bare_dicom(file):
-            found.ignored.append(InstanceReason(file.name, "not DICOM"))
-            continue
         try:
-            header = read_header(file, caps)
-            if header.sop_class_uid == _DICOMDIR:
-                found.ignored.append(InstanceReason(file.name, "a DICOMDIR, which only lists other files"))
-                continue
-            if header.series_uid is None:
-                raise BadInstanceError("missing-uid", "its Series Instance UID is missing or not valid")
-            headers.append(header)
+            header = _header_or_reason(file, caps)
         except BadInstanceError as problem:
-            if certain:
-                found.broken.append((problem.type, InstanceReason(file.name, problem.reason)))
+            found.broken.append((problem.type, InstanceReason(file.name, problem.reason)))
+        except Refusal as refusal:
+            if refusal.type != BAD_ZIP:
+                raise
+            found.broken += [(BAD_ZIP, entry) for entry in refusal.instances]
+        else:
+            if isinstance(header, Header):
+                headers.append(header)
             else:
-                found.ignored.append(InstanceReason(file.name, "not DICOM"))
+                found.ignored.append(InstanceReason(file.name, header))
     return headers
+
+
+def _header_or_reason(file: SourceFile, caps: Caps) -> Header | str:
+    """The header of a file, or why the file can be no slice. Raises BadInstanceError where it may be one but cannot be read."""
+    certain = has_prefix(file)
+    if not certain and not looks_like_bare_dicom(file):
+        return "not DICOM"
+    try:
+        header = read_header(file, caps)
+        if header.sop_class_uid == MediaStorageDirectoryStorage:
+            return "a DICOMDIR, which only lists other files"
+        if header.series_uid is None:
+            raise BadInstanceError("missing-uid", "its Series Instance UID is missing or not valid")
+        return header
+    except BadInstanceError as problem:
+        if not certain:
+            return "not DICOM"
+        foreign = _foreign_kind(sop_class_of(file))
+        if foreign:
+            return f"{foreign}, not an MR image that is read; {problem.reason}"
+        raise
+
+
+def _foreign_kind(sop_class: str | None) -> str | None:
+    """The name of a SOP Class that no slice can have; None where it is missing, made up, or an MR image's."""
+    known = UID(sop_class or "")
+    return known.name if sop_class not in MR_IMAGES and known.type == "SOP Class" else None
 
 
 def _without_copies(headers: Sequence[Header], found: Survey) -> list[Header]:
@@ -104,6 +137,8 @@ def _without_copies(headers: Sequence[Header], found: Survey) -> list[Header]:
             kept.append(header)
         elif _content_digest(earlier.file) == _content_digest(header.file):
             found.ignored.append(InstanceReason(header.file.name, f"a copy of {earlier.file.name}", header.sop_instance_uid))
+        elif foreign := _foreign_kind(header.sop_class_uid):
+            found.ignored.append(InstanceReason(header.file.name, f"{foreign}, not an MR image that is read"))
         else:
             reason = f"another file, {earlier.file.name}, has the same SOP Instance UID and other content"
             named = InstanceReason(header.file.name, reason, header.sop_instance_uid)
@@ -112,8 +147,11 @@ def _without_copies(headers: Sequence[Header], found: Survey) -> list[Header]:
 
 
 def _content_digest(file: SourceFile) -> bytes:
+    digest = hashlib.sha256()
     with file.open() as stream:
-        return hashlib.sha256(stream.read()).digest()
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def _refuse_broken(broken: Sequence[tuple[str, InstanceReason]]) -> Refusal:

@@ -1,4 +1,4 @@
-"""Reads entries of a zip into memory, counting what really comes out rather than what the zip declares."""
+"""Inflates entries of a zip, counting what really comes out rather than what the zip declares."""
 
 import io
 import stat
@@ -6,19 +6,22 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self, cast
 
 from spinepaint.imaging.caps import KIB, MIB, Caps
 from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_names import shown_name
 
+BAD_ZIP = "bad-zip"
 _END_OF_DIRECTORY = b"PK\x05\x06"  # APPNOTE.TXT 4.3.16
 _ZIP64_LOCATOR = b"PK\x06\x07"  # APPNOTE.TXT 4.3.15
 _ARCHIVE_STARTS = (b"PK\x03\x04", _END_OF_DIRECTORY)
 _END_SIZE, _LOCATOR_SIZE, _LONGEST_COMMENT = 22, 20, 65535
 _DIRECTORY_BYTES_PER_ENTRY = 1 * KIB
 _CHUNK = 1 * MIB
+_LARGE = 8 * MIB  # an entry that is inflated to disk
 DICM_END = 132  # the preamble and the prefix (PS3.10 7.1)
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -47,8 +50,11 @@ class ZipEntry:
         return self.archive.read(self.info, size)
 
     def open(self) -> BinaryIO:
-        """The whole of it, inflated into memory."""
-        return io.BytesIO(self.archive.read(self.info))
+        """The whole of it, inflated into memory, or to disk where it is large."""
+        content = io.BytesIO() if self.info.file_size <= _LARGE else TemporaryFile()  # noqa: SIM115 - the caller closes it
+        self.archive.inflate(self.info, content)
+        content.seek(0)
+        return cast(BinaryIO, content)
 
 
 class Archive:
@@ -102,21 +108,25 @@ class Archive:
             return "an archive inside the upload, not opened"
         return None
 
-    def read(self, info: zipfile.ZipInfo, size: int | None = None) -> bytes:
-        """The first `size` bytes of an entry, or all of it, inflated chunk by chunk under the caps."""
+    def read(self, info: zipfile.ZipInfo, size: int) -> bytes:
+        """The first `size` bytes of an entry, or as many as there are."""
         content = io.BytesIO()
-        wanted = info.file_size if size is None else size
+        self.inflate(info, content, size)
+        return content.getvalue()
+
+    def inflate(self, info: zipfile.ZipInfo, target: IO[bytes], size: int | None = None) -> None:
+        """Write the first `size` bytes of an entry, or all of it, to `target`, chunk by chunk under the caps."""
+        written = 0
         try:
             with self._zip.open(info) as entry:
-                while content.tell() < wanted or size is None:
-                    chunk = entry.read(min(_CHUNK, max(1, wanted - content.tell())))
+                while size is None or written < size:
+                    chunk = entry.read(_CHUNK if size is None else min(_CHUNK, size - written))
                     if not chunk:
                         break
-                    content.write(chunk)
-                    self._count(info, content.tell())
+                    written += target.write(chunk)
+                    self._count(info, written)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
             raise self._broken("an entry cannot be inflated or fails its checksum", info) from error
-        return content.getvalue()
 
     def _count(self, info: zipfile.ZipInfo, size: int) -> None:
         """Note how much has come out of one entry, which may be read more than once."""
@@ -153,7 +163,7 @@ class Archive:
     def _broken(self, reason: str, info: zipfile.ZipInfo | None = None) -> Refusal:
         name = shown_name(info.filename if info else self._path.name)
         return Refusal(
-            type="bad-zip",
+            type=BAD_ZIP,
             title="The zip cannot be read.",
             detail="It is damaged or forged; make it again from the files.",
             instances=[InstanceReason(name, reason)],

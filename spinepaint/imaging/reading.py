@@ -16,7 +16,7 @@ from spinepaint.imaging.checks import refusal_of
 from spinepaint.imaging.errors import Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_pixels import read_instance
-from spinepaint.imaging.read_survey import Survey, report_of, report_without_files, survey
+from spinepaint.imaging.read_survey import Survey, report_of, report_without_series, survey
 from spinepaint.imaging.unpacking import unpacked
 from spinepaint.imaging.volume import Volume
 
@@ -83,6 +83,7 @@ def _attempt(
     source: Path | Sequence[Path], series_uid: str | None, caps: Caps, allow_synthetic: bool
 ) -> tuple[SourceSeries | None, CheckReport]:
     """Read a source as far as it goes; the series is None exactly where the report has a refusal."""
+    listing = None
     try:
         with unpacked(source, caps) as listing:
             surveyed = survey(listing, caps, series_uid=series_uid, allow_synthetic=allow_synthetic)
@@ -93,10 +94,11 @@ def _attempt(
             except Refusal as refusal:
                 return None, report_of(surveyed, refusal)
     except Refusal as refusal:
-        return None, report_without_files(refusal)
+        return None, report_without_series(refusal, listing)
     except OSError as error:
         detail = f"The operating system says {type(error).__name__}."
-        return None, report_without_files(Refusal("unreadable-file", "A file of the source cannot be opened.", detail))
+        unopened = Refusal("unreadable-file", "A file of the source cannot be opened.", detail)
+        return None, report_without_series(unopened, listing)
     series = _source_series(volume, surveyed)
     return series, series.report
 

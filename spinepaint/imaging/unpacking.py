@@ -16,7 +16,7 @@ from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_bounded import BoundedFile
 from spinepaint.imaging.read_names import leftover, shown_name
-from spinepaint.imaging.read_zip import Archive, ZipEntry, looks_like_zip
+from spinepaint.imaging.read_zip import BAD_ZIP, Archive, ZipEntry, looks_like_zip
 
 
 class SourceFile(Protocol):
@@ -52,11 +52,20 @@ class DiskFile:
 
 @dataclass
 class Listing:
-    """The files of a source, those that hold nothing, and those that were not opened although they might hold a slice."""
+    """The files of a source, each once.
+
+    Attributes
+    ----------
+    files: those to be read.
+    ignored: those that hold nothing.
+    unopened: those that are not opened although they might hold a slice.
+    damaged: entries of a zip that cannot be inflated.
+    """
 
     files: list[SourceFile] = field(default_factory=list)
     ignored: list[InstanceReason] = field(default_factory=list)
     unopened: list[InstanceReason] = field(default_factory=list)
+    damaged: list[InstanceReason] = field(default_factory=list)
 
     def sort_in(self, file: SourceFile, empty: str | None, unsafe: str | None) -> None:
         """List a file, unless there is a reason why it holds nothing (`empty`) or is not opened (`unsafe`)."""
@@ -98,7 +107,13 @@ def _list_archive(archive: Archive) -> Listing:
     listing = Listing()
     for info in archive.entries():
         empty = leftover(info.filename)
-        unsafe = None if empty else archive.why_unsafe(info)
+        try:
+            unsafe = None if empty else archive.why_unsafe(info)
+        except Refusal as refusal:
+            if refusal.type != BAD_ZIP:
+                raise
+            listing.damaged += refusal.instances
+            continue
         listing.sort_in(ZipEntry(archive, info, shown_name(info.filename)), empty, unsafe)
     return listing
 
