@@ -6,7 +6,7 @@ Importing this imports neither torch nor a database.
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spinepaint.imaging.caps import Caps
@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     max_queued_jobs: Count = 1000
     """Jobs that may wait for one tenant."""
     max_batch_jobs: Count = 500
+
+    deidentify: bool = False
+    """Whether outputs are de-identified (PS3.15 basic profile) where a request does not say."""
+    deidentify_key: SecretStr = SecretStr("")
+    """Secret of this deployment: with it nobody can confirm whose pseudonym one is, and a patient's studies share one."""
 
     max_attempts: Count = 3
     """After this many attempts that stopped or failed, a job fails."""

@@ -24,6 +24,13 @@ def test_the_environment_names_a_deployment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.data_dir.is_absolute()
 
 
+def test_the_key_of_pseudonyms_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPINEPAINT_DEIDENTIFY_KEY", "hunter2")
+    settings = Settings()
+    assert settings.deidentify_key.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"port": 70000}, {"max_attempts": 0}, {"heartbeat_s": 0}, {"stale_after_s": 5, "heartbeat_s": 5}, {"prot": 1}]
 )

@@ -30,6 +30,8 @@ class EditSpec(BaseModel):
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     landmark_lps_mm: tuple[Millimetre, Millimetre, Millimetre] | None = None
     sigma_mm: Annotated[FiniteFloat, Field(ge=2, le=40)] | None = None
+    deidentify: bool | None = None
+    new_study: bool = False
 
     @model_validator(mode="after")
     def _severity_of_pathology(self) -> Self:

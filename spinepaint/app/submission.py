@@ -33,7 +33,7 @@ def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, k
     fingerprint = hashlib.sha256(json.dumps([series.sha256, asked], sort_keys=True).encode()).hexdigest()
     return ledger.submit_job(
         series.id,
-        asked | {"series_uid": series.geometry["series_uid"]},
+        {"deidentify": settings.deidentify} | asked | {"series_uid": series.geometry["series_uid"]},
         idempotency_key=key,
         fingerprint=fingerprint if key else None,
         max_attempts=settings.max_attempts,

@@ -78,7 +78,8 @@ def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -
     target.mkdir()
     volume, pasted = sample.series.volume, sample.pasted
     provenance = _provenance(sample)
-    derived = write_series(target / "series", volume, pasted.voxels, pasted.changed, provenance)
+    new_study = sample.spec.new_study
+    derived = write_series(target / "series", volume, pasted.voxels, pasted.changed, provenance, new_study=new_study)
     (target / "labels").mkdir()
     write_edit_segmentation(target / "labels" / "edit.dcm", derived, volume, pasted.changed, provenance)
     write_measurement_report(target / "labels" / "report.dcm", derived, volume, provenance, _measurements(sample.quality))
@@ -128,7 +129,7 @@ def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, floa
             "series_uid": sample.series.series_uid,
             "sha256": sample.series.sha256,
         },
-        "output": {"series_uid": str(derived.series_uid), "instances": len(derived.paths)},
+        "output": {"study_uid": str(derived.study_uid), "series_uid": str(derived.series_uid), "instances": len(derived.paths)},
         "disc_centres_lps_mm": {fsu: _rounded(centre) for fsu, centre in sample.discs.centres_lps_mm.items()},
         "landmark_lps_mm": _rounded(sample.landmark),
         "crop": {

@@ -1,10 +1,12 @@
 """The main job: a series and a request in, synthetic series with their labels and reports out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.deidentification import Pseudonyms, deidentified_series
 from spinepaint.imaging.reading import SourceSeries, read_series
 from spinepaint.models.bundle import Bundle
 from spinepaint.worker import steps
@@ -26,6 +28,7 @@ def run_pipeline(
     progress: Progress | None = None,
     caps: Caps | None = None,
     allow_synthetic: bool = False,
+    deidentify_key: str = "",
 ) -> dict[str, Any]:
     """Paint the pathology that `spec` asks for into a sagittal T2 series.
 
@@ -33,9 +36,10 @@ def run_pipeline(
     ----------
     source: folder, zip or multi-frame file.
     spec: pathology, fsu and severity; optionally seed, samples, method, solver, steps, sigma_mm,
-        landmark_lps_mm (patient LPS mm) and series_uid.
+        landmark_lps_mm (patient LPS mm), series_uid, deidentify (PS3.15 basic profile) and new_study.
     out: folder for `sample-01`, `sample-02`, …; they appear only once all of them are complete.
     bundle: folder of the weights; the shipped one by default.
+    deidentify_key: secret that pseudonyms are made with; see `deidentification.Pseudonyms`.
     progress: hears (stage, share of the whole job from 0 to 1) and may raise to stop.
 
     Returns the report of the first sample. Raises Refusal for input or a request that cannot be used,
@@ -48,6 +52,9 @@ def run_pipeline(
     series = stages.run(
         "read", lambda: read_series(source, series_uid=asked.series_uid, caps=limits, allow_synthetic=allow_synthetic)
     )
+    if asked.deidentify:
+        series = deidentified_series(series, Pseudonyms(deidentify_key))
+        asked = replace(asked, series_uid=series.series_uid if asked.series_uid else None)
     discs = stages.run("localise", lambda: steps.localise_discs(models, series.volume))
     with staging(out) as folder:
         reports = []

@@ -29,6 +29,8 @@ class Spec:
     sigma_mm: float
     landmark_lps_mm: tuple[float, float, float] | None = None
     series_uid: str | None = None
+    deidentify: bool = False
+    new_study: bool = False
     sample: int = 1
 
     def for_sample(self, sample: int) -> "Spec":
@@ -73,6 +75,8 @@ def resolve(raw: Mapping[str, Any], defaults: SamplingConfig) -> Spec:
         sigma_mm=float(given.get("sigma_mm", defaults.sigma_mm)),
         landmark_lps_mm=None if landmark is None else (float(landmark[0]), float(landmark[1]), float(landmark[2])),
         series_uid=given.get("series_uid"),
+        deidentify=_flag(given, "deidentify"),
+        new_study=_flag(given, "new_study"),
     )
     if not 2.0 <= spec.sigma_mm <= 40.0:
         raise _bad("sigma_mm must lie between 2 and 40")
@@ -90,6 +94,13 @@ def _within(given: Mapping[str, Any], name: str, default: int, low: int, high: i
     value = given.get(name, default)
     if not isinstance(value, int) or not low <= value <= high:
         raise _bad(f"{name} must be a whole number from {low} to {high}")
+    return value
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise _bad(f"{name} must be true or false")
     return value
 
 

@@ -46,7 +46,8 @@ def make_workplace(settings: Settings, worker: str, scratch: Path, run: Pipeline
     if run is None:
         from spinepaint.worker.pipeline import run_pipeline
 
-        run = functools.partial(run_pipeline, caps=settings.caps)
+        key = settings.deidentify_key.get_secret_value()
+        run = functools.partial(run_pipeline, caps=settings.caps, deidentify_key=key)
     ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
 
     def end_hung_process(claim: Claim) -> None:

@@ -123,8 +123,32 @@ def test_inpaint_hands_the_resolved_spec_on(monkeypatch: pytest.MonkeyPatch, ser
     assert json.loads(done.stdout)["spec"] == {
         "pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small", "seed": 7, "samples": 1,
         "method": "weighted", "solver": "ddim", "steps": 20, "landmark_lps_mm": [-1.5, 2.0, 3.0], "sigma_mm": 12.0,
+        "deidentify": False, "new_study": False,
     }  # fmt: skip
     assert (tmp_path / "new" / "out" / "sample-01" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "option", "expected"),
+    [("", [], False), ("true", [], True), ("true", ["--no-deidentify"], False), ("", ["--deidentify"], True)],
+)
+def test_an_option_goes_before_the_deployments_default(
+    monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path, environment: str, option: list[str], expected: bool
+) -> None:
+    use_pipeline(monkeypatch, paint)
+    monkeypatch.setenv("SPINEPAINT_DEIDENTIFY", environment or "false")
+    done = CliRunner().invoke(
+        app, ["inpaint", str(series), *EDIT, "--out", str(tmp_path / "out"), "--new-study", "--json", *option]
+    )
+    spec = json.loads(done.stdout)["spec"]
+    assert (spec["deidentify"], spec["new_study"]) == (expected, True)
+
+
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPINEPAINT_DEIDENTIFY", "perhaps")
+    done = CliRunner().invoke(app, ["inpaint", str(series), *EDIT, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "SPINEPAINT_DEIDENTIFY" in done.output
 
 
 def test_inpaint_fills_an_empty_folder_but_not_a_used_one(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:

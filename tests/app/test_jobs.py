@@ -24,7 +24,8 @@ def test_submit(client: TestClient, series_id: str, worker: HandWorker) -> None:
     assert job is not None
     uid = job.spec.pop("series_uid")
     assert uid == client.get(f"/v1/series/{series_id}").json()["series_uid"]
-    assert job.spec == {**EDIT, "seed": 5, "samples": 1, "method": "weighted", "landmark_lps_mm": [1.0, 2.0, 3.5]}
+    defaults = {"samples": 1, "method": "weighted", "deidentify": False, "new_study": False}
+    assert job.spec == {**EDIT, **defaults, "seed": 5, "landmark_lps_mm": [1.0, 2.0, 3.5]}
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,27 @@ def test_samples_differ_and_the_callers_landmark_is_used(series: Path, phantom: 
     assert reports[0]["output"]["series_uid"] != reports[1]["output"]["series_uid"]
 
 
+def test_a_deidentified_result_names_nothing_of_its_source(
+    result: tuple[Path, dict[str, Any], Any], series: Path, tmp_path: Path
+) -> None:
+    source = by_position(series)[0]
+    spec = {**SPEC, "deidentify": True, "new_study": True, "series_uid": str(source.SeriesInstanceUID), "steps": 2}
+    report = run_pipeline(series, spec, tmp_path / "out")
+    told = [str(source[word].value) for word in ("SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName")]
+    told += [str(ds.SOPInstanceUID) for ds in by_position(series)] + [result[1]["source"]["sha256"]]
+    for path in (tmp_path / "out").rglob("*.*"):
+        data = path.read_bytes()
+        assert [word for word in told if word.encode() in data] == []
+    assert report["source"]["series_uid"] == report["spec"]["series_uid"]
+    assert report["spec"]["deidentify"] is report["spec"]["new_study"] is True
+    assert report["output"]["study_uid"] != report["source"]["study_uid"]
+    for before, after in zip(
+        by_position(result[0] / "series"), by_position(tmp_path / "out" / "sample-01" / "series"), strict=True
+    ):
+        np.testing.assert_array_equal(before.pixel_array, after.pixel_array)  # the same edit
+        assert after.PatientIdentityRemoved == "YES"
+
+
 def test_stopping_in_the_middle_leaves_nothing(series: Path, tmp_path: Path) -> None:
     class StopError(Exception):
         pass
@@ -144,6 +165,7 @@ def test_stopping_in_the_middle_leaves_nothing(series: Path, tmp_path: Path) -> 
         ({"steps": 0}, "bad-spec"),
         ({"sigma_mm": 900.0}, "bad-spec"),
         ({"colour": "red"}, "bad-spec"),
+        ({"deidentify": "yes"}, "bad-spec"),
         ({"landmark_lps_mm": [900.0, 0.0, 0.0]}, "landmark-outside"),
     ],
 )

@@ -7,6 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from spinepaint.app.choices import Method, Solver
+from spinepaint.app.cli.environment import settings_with
 from spinepaint.app.cli.output import print_json, progress_bar
 from spinepaint.app.cli.signals import unwound_by_sigterm
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity
@@ -27,13 +28,19 @@ def inpaint(
     sigma_mm: Annotated[float | None, typer.Option(help="Reach of the edit around the landmark, in mm.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
     series_uid: Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")] = None,
+    deidentify: Annotated[
+        bool | None, typer.Option(help="Remove by DICOM PS3.15's basic profile what tells the patient; default by the settings.")
+    ] = None,
+    new_study: Annotated[bool, typer.Option("--new-study", help="Give the synthetic series a study of its own.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Paint a pathology into one disc of a sagittal T2 series and write a synthetic series."""
+    settings = settings_with()
     given = {
         "pathology": pathology, "fsu": fsu, "severity": severity, "seed": seed, "samples": samples, "method": method,
         "solver": solver, "steps": steps, "landmark_lps_mm": _point(landmark), "sigma_mm": sigma_mm,
-        "series_uid": series_uid,
+        "series_uid": series_uid, "deidentify": settings.deidentify if deidentify is None else deidentify,
+        "new_study": new_study,
     }  # fmt: skip
     spec = _resolve({key: value for key, value in given.items() if value is not None})
     if out.exists() and any(out.iterdir()):
@@ -42,7 +49,8 @@ def inpaint(
     from spinepaint.worker.pipeline import run_pipeline
 
     with unwound_by_sigterm(), progress_bar() as report:
-        result = run_pipeline(series, spec, out, bundle=bundle, progress=report)
+        key = settings.deidentify_key.get_secret_value()
+        result = run_pipeline(series, spec, out, bundle=bundle, progress=report, deidentify_key=key)
     if json:
         print_json(result)
     else:

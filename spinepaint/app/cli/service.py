@@ -4,16 +4,15 @@ import importlib
 import ipaddress
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from pydantic import ValidationError
 
+from spinepaint.app.cli.environment import settings_with
 from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
 from spinepaint.app.cli.signals import unwound_by_sigterm
 
 if TYPE_CHECKING:
-    from spinepaint.settings import Settings
     from spinepaint.worker.runner import PipelineFunction
 
 Data = Annotated[Path | None, typer.Option(help="Folder of the database and the artifacts.", file_okay=False)]
@@ -27,7 +26,7 @@ def serve(
     pipeline: Pipeline = None,
 ) -> None:
     """Run the service on this machine: the HTTP gateway, one worker and a private broker."""
-    settings = _settings(host=host, port=port, data_dir=data)
+    settings = settings_with(host=host, port=port, data_dir=data)
     if not is_loopback(settings.host):
         message = f"{settings.host} can be reached by others and no API keys are set up; serve on 127.0.0.1"
         raise typer.BadParameter(message, param_hint="--host")
@@ -52,7 +51,7 @@ def is_loopback(host: str) -> bool:
 
 def worker(data: Data = None, pipeline: Pipeline = None) -> None:
     """Run jobs from the queue, until SIGTERM or Ctrl-C."""
-    settings = _settings(data_dir=data)
+    settings = settings_with(data_dir=data)
     if not settings.broker_url:
         raise typer.BadParameter("set SPINEPAINT_BROKER_URL to the Redis or Valkey of the service")
     _log_to_stderr()
@@ -76,18 +75,6 @@ def demo(
         print_json(result)
     else:
         typer.echo(f"Look at {out / 'preview.png'}", err=True)
-
-
-def _settings(**given: Any) -> "Settings":
-    """The settings of the environment, with what the command line gives."""
-    from spinepaint.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "__".join(str(part) for part in first["loc"]).upper()
-        raise typer.BadParameter(first["msg"], param_hint=f"SPINEPAINT_{name}") from None
 
 
 def _imported(path: str) -> "PipelineFunction":

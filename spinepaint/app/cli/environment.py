@@ -1,0 +1,21 @@
+"""The settings as commands see them: from the environment, with what the command line gives."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from spinepaint.settings import Settings
+
+
+def settings_with(**given: Any) -> "Settings":
+    """The settings of the environment and those of `given` that are not None. Raises BadParameter, naming the variable."""
+    from spinepaint.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        raise typer.BadParameter(first["msg"], param_hint=f"SPINEPAINT_{name}") from None
