@@ -1,43 +1,51 @@
 """Fitting the conditional denoiser on latents with a noise level per voxel."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spinepaint.models.bundle import CropConfig, ScheduleConfig
-from spinepaint.models.inpaint import METHODS, noise_weight
+from spinepaint.models.inpaint import METHODS, Draw, Inpainter, inpaint, noise_weight
 from spinepaint.models.memory import channels_last
 from spinepaint.models.schedule import add_noise, alpha_bar_table, voxel_times
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 from spinepaint.models.weighting import gaussian_weight
-from spinepaint.training.crops import Latents, load_latents
-from spinepaint.training.fitting import Stateful, cosine_rate, fit, generator_for
-from spinepaint.training.latent_data import LatentData, prepare
+from spinepaint.training import parallel
+from spinepaint.training.bundles import read_autoencoder
+from spinepaint.training.crop_drawing import CropDrawer
+from spinepaint.training.crops import load_latents
+from spinepaint.training.fitting import Patience, Stateful, cosine_rate, fit, generator_for
+from spinepaint.training.latent_data import HELD_OUT, LatentData, prepare
 
 
 @dataclass(frozen=True)
 class InpainterTraining:
     """Settings of `spinepaint train inpainter`.
 
-    `data`: the crops to learn from (see `LatentData`); the last `held_out` crops of each source are the validation set.
+    `data`: the crops to learn from and to validate on (see `LatentData`).
     `masked` and `repaint` are the shares of steps that see the baselines' weights, so that one network
     serves all three methods. `forget` is the share of conditions hidden, for guidance; `forget_degree` of the degrees alone.
     `window` is what a step looks at around the landmark, in latent cells, at a fraction of the whole crop's cost; `whole` the
     share of steps that see whole crops, `whole_batch` of them. `time_power` under 1 draws more of the late times, where the
     lesion's shape is decided: t = T·uᵖ. `weights` is a file of weights to start from, by the network's names; a
     network without a degree embedding or a donor may teach one that has it. `forget_donor` is the share of donors hidden, so that
-    one network also paints from the surround alone.
+    one network also paints from the surround alone. A step takes `accumulate` batches, and as many from each process that
+    torchrun started. The run stops early after `patience` validations (one every 500 steps) without a better one.
     """
 
     run: str
     data: dict[str, Any]
     steps: int = 4000
     batch: int = 8
+    accumulate: int = 1
     rate: float = 4e-4
     final_rate: float = 2e-5
     masked: float = 0.1
@@ -52,10 +60,10 @@ class InpainterTraining:
     sigma_mm: float = 16.0
     landmark_jitter_mm: float = 1.5
     ema: float = 0.999
-    held_out: int = 64
     seed: int = 0
     threads: int = 2
     max_minutes: float | None = None
+    patience: int | None = None
     weights: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
     crop: dict[str, Any] = field(default_factory=dict)
@@ -87,24 +95,31 @@ class InpainterTask:
     """ε-prediction where t_v > 0, weighted by W, so that the capacity goes to where the edit is."""
 
     def __init__(self, config: InpainterTraining) -> None:
+        parallel.start()
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
+        self.device = parallel.training_device()
         crop = CropConfig(**config.crop)
-        self.extent = crop.extent_mm
-        sides = (crop.grid[0] / 4, crop.grid[1] / 4, crop.grid[2])
-        self.cell_mm = tuple(extent / side for extent, side in zip(crop.extent_mm, sides, strict=True))
+        self.crops = CropDrawer(crop.extent_mm, crop.grid)
         schedule = ScheduleConfig()
         self.alpha_bar = alpha_bar_table(schedule.steps, schedule.beta_start, schedule.beta_end)
         self.unet = channels_last(ConditionalUNet(UNetConfig(**config.model)))
         if config.weights:
             self.unet.load_state_dict(_starting_weights(Path(config.weights), self.unet))
+        self.unet.to(self.device)
         self.average = Average(self.unet, config.ema)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.rate, weight_decay=1e-4)
-        shards = prepare(LatentData(**config.data))
-        splits = {kind: _split(load_latents(paths), config.held_out) for kind, paths in shards.items()}
-        self.sources = [train for train, _ in splits.values()]
-        self.held_out = {kind: held_out for kind, (_, held_out) in splits.items()}
+        data = LatentData(**config.data)
+        if parallel.rank() == 0:
+            prepare(data)
+        parallel.wait_for_first()
+        shards = prepare(data)
+        self.autoencoder = read_autoencoder(Path(data.autoencoder), data.autoencoder_model).to(self.device)
+        self.sources = [load_latents(paths) for kind, paths in shards.items() if not kind.endswith(HELD_OUT)]
+        self.held_out = {
+            kind.removesuffix(HELD_OUT): load_latents(paths) for kind, paths in shards.items() if kind.endswith(HELD_OUT)
+        }
 
     def parts(self) -> dict[str, Stateful]:
         """Weights, their average and the optimiser."""
@@ -115,64 +130,67 @@ class InpainterTask:
         config, rng = self.config, generator_for(self.config.seed, number)
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(number, config.steps, top=config.rate, bottom=config.final_rate)
-        whole = rng.random() < config.whole
-        batch = self._draw(rng, self.sources, config.whole_batch if whole else config.batch)
-        if not whole:
-            batch = self._windowed(batch, rng)
-        loss = self._loss(self.unet, batch, rng)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for _ in range(config.accumulate):
+            whole = rng.random() < config.whole
+            batch = self.crops.draw(rng, self.sources, config.whole_batch if whole else config.batch)
+            loss = (
+                self._loss(self.unet, batch if whole else self.crops.windowed(batch, rng, config.window), rng) / config.accumulate
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        parallel.average_gradients(self.unet)
         nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         self.optimizer.step()
         self.average.update(self.unet, number)
-        return {"loss": loss.item()}
+        return {"loss": total}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss of the averaged weights on held-out crops, with the same noise each time."""
-        keep = {name: value.clone() for name, value in self.unet.state_dict().items()}
-        self.unet.load_state_dict(self.average.shadow)
         figures = {}
-        for kind, held_out in self.held_out.items():
-            rng = generator_for(self.config.seed + 1, 0)
-            losses = [float(self._loss(self.unet, self._draw(rng, [held_out], 8), rng)) for _ in range(6)]
-            figures[kind] = float(np.mean(losses))
-        self.unet.load_state_dict(keep)
+        with self._averaged():
+            for kind, held_out in self.held_out.items():
+                rng = np.random.default_rng((self.config.seed + 1, 0))
+                losses = [float(self._loss(self.unet, self.crops.draw(rng, [held_out], 8), rng)) for _ in range(6)]
+                figures[kind] = float(np.mean(losses))
         return figures
 
-    def _draw(self, rng: np.random.Generator, sources: list[Latents], count: int) -> dict[str, Tensor]:
-        """`count` crops, each from a source drawn evenly, half of them mirrored left to right."""
-        rows = []
-        for _ in range(count):
-            source = sources[int(rng.integers(len(sources)))]
-            row = {name: value[int(index)] for index in [rng.integers(len(source))] for name, value in vars(source).items()}
-            if rng.random() < 0.5:
-                # Slices are apart in the latent, so a mirrored latent is the latent of the mirrored crop.
-                row |= {name: row[name].flip(-1) for name in ("latent", "donor", "slice_weight")}
-                row["landmark_mm"] = row["landmark_mm"] * torch.tensor([1, 1, -1]) + torch.tensor([0, 0, self.extent[2]])
-            rows.append(row)
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    @torch.no_grad()
+    def pictures(self) -> dict[str, NDArray[np.float32]]:
+        """Of one held-out crop of each source, the slice at the landmark: donor, sample, and what was to be painted."""
+        drawn = {}
+        with self._averaged():
+            models = Inpainter(self.autoencoder, self.unet, self.alpha_bar, self.crops.extent_mm)
+            for kind, held_out in self.held_out.items():
+                row = {name: value[0] for name, value in vars(held_out).items()}
+                both = torch.stack([row["donor"][:-1], row["latent"]]).float().to(self.device)
+                donor, wanted = self.autoencoder.decode(both)[:, 0].float()
+                x, y, z = (float(value) for value in row["landmark_mm"])
+                draw = Draw(
+                    int(row["condition"]), int(row["fsu"]), (x, y, z), solver="ddim", steps=20, degree=float(row["degree"])
+                )
+                k = min(int(z / self.crops.cell_mm[2]), donor.shape[2] - 1)
+                slices = [image[:, :, k].cpu() for image in (donor, inpaint(models, donor, draw).edit, wanted)]
+                drawn[kind] = ((torch.cat(slices, dim=1) + 1) / 2).clamp(0, 1).numpy()
+        return drawn
 
-    def _windowed(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Each crop cut down to the window around its landmark, give or take two cells."""
-        cell, shape = np.array(self.cell_mm), np.array(batch["latent"].shape[2:])
-        side = np.minimum(self.config.window, shape)
-        cut: dict[str, list[Tensor]] = {"latent": [], "donor": [], "slice_weight": [], "landmark_mm": []}
-        for n, landmark in enumerate(batch["landmark_mm"]):
-            wanted = (landmark.numpy() / cell - side / 2 + rng.integers(-2, 3, 3)).round().astype(int)
-            first = np.clip(wanted, 0, shape - side)
-            x, y, z = (slice(int(start), int(start + length)) for start, length in zip(first, side, strict=True))
-            cut["latent"].append(batch["latent"][n, :, x, y, z])
-            cut["donor"].append(batch["donor"][n, :, x, y, z])
-            cut["slice_weight"].append(batch["slice_weight"][n, z])
-            cut["landmark_mm"].append(landmark - torch.from_numpy(cell * first).float())
-        return {**batch, **{name: torch.stack(values) for name, values in cut.items()}}
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The network with the averaged weights in it."""
+        keep = {name: value.clone() for name, value in self.unet.state_dict().items()}
+        self.unet.load_state_dict(self.average.shadow)
+        try:
+            yield
+        finally:
+            self.unet.load_state_dict(keep)
 
     def _loss(self, unet: ConditionalUNet, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
         config, total = self.config, len(self.alpha_bar) - 1
         clean = batch["latent"].float()
         count, _, x, y, z = clean.shape
-        extent = (x * self.cell_mm[0], y * self.cell_mm[1], z * self.cell_mm[2])
+        extent = (x * self.crops.cell_mm[0], y * self.crops.cell_mm[1], z * self.crops.cell_mm[2])
         gaussians = []
         for landmark in batch["landmark_mm"].numpy():
             a, b, c = landmark + rng.normal(0, config.landmark_jitter_mm, 3)
@@ -191,10 +209,12 @@ class InpainterTask:
         shown = torch.from_numpy(rng.random(count) >= config.forget_donor).float()
         donor = batch["donor"].float() * shown[:, None, None, None, None]
         noisy, donor = (image.contiguous(memory_format=torch.channels_last_3d) for image in (noisy, donor))
-        with torch.autocast("cpu", torch.bfloat16):
-            eps = unet(noisy, weight, t, condition, batch["fsu"], degree, donor)
-        counted = weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]
-        loss: Tensor = ((eps.float() - noise).square().mean(1, keepdim=True) * counted).sum() / counted.sum()
+        told = (noisy, weight, t, condition, batch["fsu"], degree, donor)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            eps = unet(*(value.to(self.device) for value in told))
+        counted = (weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]).to(self.device)
+        square = (eps.float() - noise.to(self.device)).square().mean(1, keepdim=True)
+        loss: Tensor = (square * counted).sum() / counted.sum()
         return loss
 
 
@@ -217,12 +237,9 @@ def _starting_weights(path: Path, unet: ConditionalUNet) -> dict[str, Tensor]:
     return state
 
 
-def _split(latents: Latents, held_out: int) -> tuple[Latents, Latents]:
-    cut = len(latents) - min(held_out, len(latents) // 4)
-    parts = [{name: value[piece] for name, value in vars(latents).items()} for piece in (slice(cut), slice(cut, None))]
-    return Latents(**parts[0]), Latents(**parts[1])
-
-
 def train_inpainter(config: InpainterTraining) -> dict[str, float]:
     """Run or resume the fit; the averaged weights are in `<run>/checkpoint.pt` under `average`."""
-    return fit(InpainterTask(config), Path(config.run), config.steps, max_minutes=config.max_minutes)
+    patience = (
+        Patience(("phantom", "real") if config.data.get("spider") else ("phantom",), config.patience) if config.patience else None
+    )
+    return fit(InpainterTask(config), Path(config.run), config.steps, max_minutes=config.max_minutes, patience=patience)

@@ -26,7 +26,8 @@ class LatentData:
     """Where the crops come from and where their latents go.
 
     `phantoms` counts phantoms (two or three crops each), `real` counts crops lifted from the slices in
-    `spider`; `autoencoder` is that run's folder. Held-out patients give no crops.
+    `spider`; `autoencoder` is that run's folder. `held_out` counts the crops for validation of each source: from held-out
+    patients, and from phantoms whose seeds no training reaches.
     """
 
     folder: str
@@ -36,15 +37,23 @@ class LatentData:
     first_phantom: int = 0
     spider: str | None = None
     real: int = 2000
+    held_out: int = 48
     shard: int = 50
     seed: int = 0
     processes: int = 2
     crop: dict[str, Any] = field(default_factory=dict)
 
 
+HELD_OUT = "-held-out"
+_HELD_OUT_PHANTOMS = 1_000_000
+
+
 def prepare(data: LatentData) -> dict[str, list[Path]]:
-    """Make what is missing; the shards' paths by source, `phantom` and `real`."""
+    """Make what is missing; the shards' paths by source, `phantom` and `real`, and the same with `HELD_OUT` behind it."""
+    # A phantom gives two or three crops.
+    held_out = {"phantom": data.held_out // 2 if data.phantoms else 0, "real": data.held_out if data.spider and data.real else 0}
     counts = {"phantom": data.phantoms, "real": data.real if data.spider else 0}
+    counts |= {kind + HELD_OUT: count for kind, count in held_out.items()}
     shards = {kind: [_path(data, kind, n) for n in range(0, count, data.shard)] for kind, count in counts.items()}
     numbered = [(kind, n, path) for kind, paths in shards.items() for n, path in enumerate(paths)]
     missing = [(data, kind, n * data.shard) for kind, n, path in numbered if not path.exists()]
@@ -60,9 +69,9 @@ def _path(data: LatentData, kind: str, start: int) -> Path:
 
 
 @cache
-def _real_source(folder: str, crop: CropConfig) -> RealCrops:
+def _real_source(folder: str, crop: CropConfig, held_out: bool) -> RealCrops:
     # Measuring every slice takes longer than drawing a shard from them.
-    return RealCrops(Path(folder), grid=crop.grid, extent_mm=crop.extent_mm)
+    return RealCrops(Path(folder), held_out=held_out, grid=crop.grid, extent_mm=crop.extent_mm)
 
 
 def _make(work: tuple[LatentData, str, int]) -> None:
@@ -70,9 +79,13 @@ def _make(work: tuple[LatentData, str, int]) -> None:
     torch.set_num_threads(1)
     crop = CropConfig(**data.crop)
     autoencoder = read_autoencoder(Path(data.autoencoder), data.autoencoder_model)
-    if kind == "phantom":
-        seeds = range(data.first_phantom + start, data.first_phantom + min(start + data.shard, data.phantoms))
+    held_out = kind.endswith(HELD_OUT)
+    if kind.startswith("phantom"):
+        first, count = (_HELD_OUT_PHANTOMS, data.held_out // 2) if held_out else (data.first_phantom, data.phantoms)
+        seeds = range(first + start, first + min(start + data.shard, count))
         crops: Iterator[LabelledCrop] = chain.from_iterable(phantom_crops(seed, crop) for seed in seeds)
     else:
-        crops = real_crops(_real_source(str(data.spider), crop), data.seed + start, min(data.shard, data.real - start), crop)
+        count = data.held_out if held_out else data.real
+        source = _real_source(str(data.spider), crop, held_out)
+        crops = real_crops(source, data.seed + start, min(data.shard, count - start), crop)
     save_latents(encode(autoencoder, crops), _path(data, kind, start))

@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.unet import ConditionalUNet
 from spinepaint.training import inpainter
 from spinepaint.training.crops import Latents, save_latents
 from spinepaint.training.inpainter import InpainterTask, InpainterTraining
 
+KINDS = ("phantom", "phantom-held-out")
 MODEL = {"channels": [16, 32], "head_channels": 16, "norm_groups": 8, "degree_waves": 4, "donor": True}
 
 
@@ -33,7 +35,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InpainterTraining
         torch.cat([latent.half(), torch.ones(12, 1, 32, 32, 16).half()], dim=1),
     )
     save_latents(latents, tmp_path / "phantom-000000.pt")
-    monkeypatch.setattr(inpainter, "prepare", lambda _data: {"phantom": [tmp_path / "phantom-000000.pt"]})
+    autoencoder = SliceAutoencoder(AutoencoderConfig(channels=16, encoder_blocks=1, decoder_blocks=1, codes=64))
+    monkeypatch.setattr(inpainter, "read_autoencoder", lambda *_: autoencoder)
+    monkeypatch.setattr(inpainter, "prepare", lambda _data: {kind: [tmp_path / "phantom-000000.pt"] for kind in KINDS})
     return InpainterTraining(
         run=str(tmp_path / "run"),
         data={"folder": str(tmp_path), "autoencoder": "none"},
@@ -41,7 +45,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InpainterTraining
         window=(12, 8, 8),
         whole=0.3,
         whole_batch=2,
-        held_out=2,
         model=MODEL,
     )
 
@@ -49,9 +52,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InpainterTraining
 def test_a_window_keeps_the_landmark_at_its_place(config: InpainterTraining) -> None:
     task = InpainterTask(config)
     places = {name: value[6:10] for name, value in vars(task.sources[0]).items()}
-    cut = task._windowed(places, np.random.default_rng(3))
+    cut = task.crops.windowed(places, np.random.default_rng(3), config.window)
     assert cut["latent"].shape == (4, 3, 12, 8, 8)
-    cell = torch.tensor(task.cell_mm)
+    cell = torch.tensor(task.crops.cell_mm)
     for n in range(4):
         first = cut["latent"][n][:, 0, 0, 0].float()  # the window's first cell, as places in the whole crop
         moved = places["landmark_mm"][n] - cut["landmark_mm"][n]
@@ -76,7 +79,7 @@ def test_late_times_come_more_often_with_a_power_below_one(config: InpainterTrai
 
     monkeypatch.setattr(ConditionalUNet, "forward", watched)
     task = InpainterTask(InpainterTraining(**{**vars(config), "time_power": 0.5}))
-    batch = task._draw(np.random.default_rng(0), task.sources, 400)
+    batch = task.crops.draw(np.random.default_rng(0), task.sources, 400)
     small = {name: value[..., :4, :4, :2] if name in ("latent", "donor") else value for name, value in batch.items()}
     small["slice_weight"] = torch.ones(400, 2)
     task._loss(task.unet, small, np.random.default_rng(1))
@@ -107,3 +110,23 @@ def test_the_degree_is_learnt(config: InpainterTraining) -> None:
     for number in range(4):  # MONAI zeroes the last layers: the first steps reach nothing deeper
         task.step(number)
     assert not torch.equal(before, task.unet.net.class_embedding.outer.weight)  # type: ignore[union-attr]
+
+
+def test_validation_leaves_the_training_as_it_was_and_draws_pictures(config: InpainterTraining) -> None:
+    task = InpainterTask(config)
+    task.step(0)
+    before = {name: value.clone() for name, value in task.unet.state_dict().items()}
+    figures, pictures = task.validate(), task.pictures()
+    assert figures == task.validate()
+    assert all(torch.equal(value, before[name]) for name, value in task.unet.state_dict().items())
+    assert set(figures) == set(pictures) == {"phantom"}
+    assert pictures["phantom"].shape == (128, 3 * 128)
+    assert 0 <= pictures["phantom"].min() <= pictures["phantom"].max() <= 1
+
+
+def test_accumulated_batches_average(config: InpainterTraining) -> None:
+    # With the learning rate of the first step alone, two accumulated batches are not one.
+    once, twice = InpainterTask(config), InpainterTask(InpainterTraining(**{**vars(config), "accumulate": 2}))
+    assert once.step(0)["loss"] != twice.step(0)["loss"]
+    gradients = [p.grad for p in twice.unet.parameters() if p.grad is not None]
+    assert gradients
