@@ -31,7 +31,7 @@ class Caps:
     inflation_ratio: float = 200.0
     inflation_ratio_from_bytes: int = 32 * MIB
     header_bytes: int = 16 * MIB
-    header_elements: int = 200_000
+    header_elements: int = 50_000
     pixels_per_series: int = 64 * MIB
 
     def __post_init__(self) -> None:

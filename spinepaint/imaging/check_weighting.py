@@ -37,12 +37,13 @@ def t2_evidence(
     `heavy_echo_time_ms`, is likely; with TE or TR missing, or TR short, the names decide; with nothing to go by it is unknown.
     """
     te, tr = weighting.echo_time_ms, weighting.repetition_time_ms
-    if weighting.inversion or any(_SAYS_INVERSION.search(name) for name in weighting.names):
-        return T2Evidence("no", "inversion recovery (STIR or FLAIR), not T2")
     if weighting.echo_planar:
-        return T2Evidence("no", "echo-planar imaging, not T2 spin echo")
+        return T2Evidence("no", f"echo-planar imaging{_times(weighting)}, not T2 spin echo")
     if weighting.gradient_echo:
-        return T2Evidence("no", "a gradient echo, not T2 spin echo")
+        kind = "an inversion-prepared gradient echo" if weighting.inversion else "a gradient echo"
+        return T2Evidence("no", f"{kind}{_times(weighting)}, not T2 spin echo")
+    if weighting.inversion or any(_SAYS_INVERSION.search(name) for name in weighting.names):
+        return T2Evidence("no", f"inversion recovery{_times(weighting)}, as in STIR or FLAIR, not T2")
     says_other = any(_SAYS_OTHER.search(name) for name in weighting.names)
     says_t2 = any(_SAYS_T2.search(name) for name in weighting.names) and not says_other
     if te is not None and te < least_echo_time_ms:
@@ -58,6 +59,13 @@ def t2_evidence(
     if te > heavy_echo_time_ms:
         return T2Evidence("likely", f"very heavily T2-weighted, TE {te:g} ms")
     return T2Evidence("certain", f"T2 by TE {te:g} ms and TR {tr:g} ms")
+
+
+def _times(weighting: Weighting) -> str:
+    """The times that are known, in brackets with a space before; empty where none is."""
+    times = {"TE": weighting.echo_time_ms, "TR": weighting.repetition_time_ms, "TI": weighting.inversion_time_ms}
+    known = [f"{name} {time:g} ms" for name, time in times.items() if time]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _by_name(says_t2: bool, says_other: bool) -> T2Evidence:

@@ -108,19 +108,23 @@ def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: 
     if {"FAT", "F"} & set(images[0].image_type):
         return "the fat image of a Dixon series"
     evidence = t2_evidence(weighting)
-    if evidence.level == "no":
-        return evidence.reason
-    frames = frames_of(images)
-    orientation = common_orientation(frames)
-    if orientation is not None:
-        alike = [f for f in frames if f.plane.orientation and plane_name(f.plane.orientation) == "sagittal"]
-        if plane_name(orientation) != "sagittal":
-            return f"{plane_name(orientation)}, not sagittal"
-        if 2 * len(alike) <= len(frames):
-            return "a localizer: its slices lie in several planes"
+    reasons = [_why_not_sagittal(images), evidence.reason if evidence.level == "no" else None]
+    if any(reasons):
+        return "; ".join(reason for reason in reasons if reason)
     if evidence.level == "unknown" and not asked:
         return f"not known to be T2: {evidence.reason}; name its series UID to take it all the same"
     return None
+
+
+def _why_not_sagittal(images: Sequence[Header]) -> str | None:
+    frames = frames_of(images)
+    orientation = common_orientation(frames)
+    if orientation is None:
+        return None
+    if plane_name(orientation) != "sagittal":
+        return f"{plane_name(orientation)}, not sagittal"
+    alike = [f for f in frames if f.plane.orientation and plane_name(f.plane.orientation) == "sagittal"]
+    return "a localizer: its slices lie in several planes" if 2 * len(alike) <= len(frames) else None
 
 
 def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) -> Stack:

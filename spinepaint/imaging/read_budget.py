@@ -16,8 +16,8 @@ from pydicom.filereader import read_sequence
 from pydicom.hooks import hooks, raw_element_value
 
 _READS_PER_ELEMENT = 3  # pydicom's: tag with VR, a long length, the value
-_BYTES_PER_READ = 2**12  # less than pydicom reads of a value of undefined length at a time
-_MOST_VALUES = 2**16  # of one element that lists its values as text
+_LARGE_READ = 2**12  # bytes; what is as large is bounded by the bytes alone
+_MOST_VALUES = 2**14  # of one element that lists its values as text
 
 
 class OverBudgetError(Exception):
@@ -34,11 +34,12 @@ class Budget:
         """Allow so many bytes, and so many elements with the sequences' items counted."""
         self.most_bytes = most_bytes
         self.over: str | None = None
-        self._reads = most_elements * _READS_PER_ELEMENT + most_bytes // _BYTES_PER_READ
+        self._reads = most_elements * _READS_PER_ELEMENT
 
-    def spend(self, end: int) -> None:
-        """One more read, which ends at byte `end` of the file. Raises OverBudgetError."""
-        self._reads -= 1
+    def spend(self, size: int, end: int) -> None:
+        """One more read, of `size` bytes, which ends at byte `end` of the file. Raises OverBudgetError."""
+        if size < _LARGE_READ:
+            self._reads -= 1
         if end > self.most_bytes:
             self.over = "bytes"
         elif self._reads < 0:
@@ -64,7 +65,7 @@ class MeteredFile(io.BufferedReader):
         at = self.tell()
         left = max(0, self._size - at)
         size = left if size is None or size < 0 else min(size, left)
-        self._budget.spend(at + size)
+        self._budget.spend(size, min(at, self._size) + size)
         return super().read(size)
 
 

@@ -23,6 +23,8 @@ _LONGEST_RUN = 128  # bytes that two bytes of RLE can stand for
 _HARMLESS_BYTES = 2**28  # what a frame may unfold to without being counted first
 _DEEPEST_SEQUENCE = 16
 _J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
+_ITEM = b"\xfe\xff\x00\xe0"  # (FFFE,E000), always little endian here
+_JP2_START = b"\0\0\0\x0cjP  "  # the signature box (ISO/IEC 15444-1 I.5.1)
 _JPEG_START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7}
 
 
@@ -34,8 +36,12 @@ def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, N
     Raises BadInstanceError: `unreadable-pixels`, `truncated-pixels`, `unsupported-pixels`, `unreadable-instance`,
     `nested-too-deep`, `over-cap-header-bytes`, `over-cap-header-elements`.
     """
-    # What follows the pixels may be as long as what stands before them.
-    budget = Budget(2 * caps.header_bytes + _most_pixel_bytes(header), caps.header_elements)
+    most_pixel_bytes = _most_pixel_bytes(header)
+    beyond = (header.pixels.available if header.pixels else 0) - most_pixel_bytes
+    if beyond > caps.header_bytes:
+        reason = f"it holds {beyond} bytes beyond its pixels, over the cap header_bytes of {caps.header_bytes}"
+        raise BadInstanceError("over-cap-header-bytes", reason)
+    budget = Budget(2 * caps.header_bytes + most_pixel_bytes, caps.header_elements)
     with parsing(budget, caps), header.file.open() as whole, MeteredFile(whole, budget) as stream:
         ds = dcmread(stream, force=True)
         _refuse_deep_sequences(ds)
@@ -127,7 +133,7 @@ def _unfolds_too_far(stream: bytes, most: int) -> bool:
     if len(stream) * _LONGEST_RUN // 2 <= _HARMLESS_BYTES:
         return False
     at, unfolded = _RLE_HEADER, 0
-    while at < len(stream):
+    while at < len(stream) and unfolded <= most:
         run = stream[at]
         unfolded += run + 1 if run < 128 else 257 - run
         at += run + 2 if run < 128 else 2
@@ -135,17 +141,39 @@ def _unfolds_too_far(stream: bytes, most: int) -> bool:
 
 
 def _streams(ds: Dataset, header: Header) -> Iterator[bytes]:
+    _refuse_cut_fragments(ds["PixelData"].value)
     return generate_frames(ds["PixelData"].value, number_of_frames=header.frames)
+
+
+def _refuse_cut_fragments(value: bytes) -> None:
+    """Refuse fragments (PS3.5 A.4) that claim to go on after the end; pydicom would make do with what there is."""
+    at = 0
+    while at < len(value):
+        tag, length = value[at : at + 4], int.from_bytes(value[at + 4 : at + 8], "little")
+        at += 8 + length
+        if tag != _ITEM or at > len(value):
+            raise BadInstanceError("truncated-pixels", "its compressed pixels are cut short, or no fragments")
 
 
 def _size_of_j2k(stream: bytes) -> tuple[int, int, int]:
     """Rows, columns and components of a JPEG 2000 codestream, or of the one inside a JP2 wrapping."""
-    start = stream.find(_J2K_START, 0, 1024)
-    if start < 0:
+    start = _codestream_in_jp2(stream) if stream.startswith(_JP2_START) else 0
+    if not stream.startswith(_J2K_START, start):
         raise BadInstanceError("unreadable-pixels", "its compressed pixels are not JPEG 2000")
     x, y, x_offset, y_offset = struct.unpack_from(">4I", stream, start + 8)
     (components,) = struct.unpack_from(">H", stream, start + 40)
     return y - y_offset, x - x_offset, components
+
+
+def _codestream_in_jp2(stream: bytes) -> int:
+    """Where the contiguous codestream box of a JP2 file begins (ISO/IEC 15444-1 I.4); its end where there is none."""
+    at = 0
+    while at + 8 <= len(stream):
+        length, kind = struct.unpack_from(">I4s", stream, at)
+        if kind == b"jp2c":
+            return at + (16 if length == 1 else 8)
+        at += max(8, length)
+    return len(stream)
 
 
 def _size_of_jpeg(stream: bytes) -> tuple[int, int, int]:

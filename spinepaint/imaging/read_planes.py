@@ -30,6 +30,7 @@ class Weighting:
     echo_time_ms: float | None = None
     repetition_time_ms: float | None = None
     inversion: bool = False
+    inversion_time_ms: float | None = None
     gradient_echo: bool = False
     echo_planar: bool = False
     fat_suppressed: bool = False
@@ -58,6 +59,7 @@ def classic_weighting(ds: Dataset) -> Weighting:
         echo_time_ms=number(ds, "EchoTime"),
         repetition_time_ms=number(ds, "RepetitionTime"),
         inversion="IR" in sequence or (number(ds, "InversionTime") or 0.0) > 0.0,
+        inversion_time_ms=number(ds, "InversionTime"),
         gradient_echo="GR" in sequence and "SE" not in sequence,
         echo_planar="EP" in sequence,
         fat_suppressed="FS" in texts(ds, "ScanOptions"),
@@ -88,6 +90,7 @@ def enhanced_weighting(ds: Dataset) -> Weighting:
         echo_time_ms=max((time for time in echo_times if time is not None), default=None),
         repetition_time_ms=number(timing, "RepetitionTime"),
         inversion=text(modifier, "InversionRecovery").upper() == "YES",
+        inversion_time_ms=number(modifier, "InversionTimes"),
         gradient_echo=text(ds, "EchoPulseSequence").upper() == "GRADIENT",
         echo_planar=text(ds, "EchoPlanarPulseSequence").upper() == "YES",
         fat_suppressed="FAT" in text(ds, "SpectrallySelectedSuppression").upper(),

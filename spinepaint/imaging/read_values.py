@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable
 
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
@@ -19,7 +19,7 @@ from spinepaint.imaging.read_names import shown_text
 # What pydicom and the decoders raise on forged input, RecursionError (a RuntimeError) included. MemoryError is left
 # out: no read and no decoder is given a size that was not compared with the bytes that are there.
 PARSER_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, InvalidDicomError, LookupError, OSError,
+    ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, OSError,
     RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
