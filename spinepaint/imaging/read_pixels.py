@@ -15,6 +15,7 @@ from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.check_pixels import NATIVE, PLUGINS
 from spinepaint.imaging.read_budget import Budget, MeteredFile
 from spinepaint.imaging.read_header import BadInstanceError, Header, parsing
+from spinepaint.imaging.read_jpeg import jpeg_frame_size
 from spinepaint.imaging.read_values import PARSER_ERRORS
 
 _STREAM_OVERHEAD = 2**16  # bytes; headers and tables
@@ -25,7 +26,6 @@ _DEEPEST_SEQUENCE = 16
 _J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
 _ITEM = b"\xfe\xff\x00\xe0"  # (FFFE,E000), always little endian here
 _JP2_START = b"\0\0\0\x0cjP  "  # the signature box (ISO/IEC 15444-1 I.5.1)
-_JPEG_START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7}
 
 
 def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, NDArray[np.integer]]:
@@ -123,7 +123,7 @@ def _check_streams(ds: Dataset, header: Header) -> None:
             raise BadInstanceError("unreadable-pixels", "its run lengths unfold to more than its header says")
         return
     for stream in streams:
-        size = _size_of_j2k(stream) if header.transfer_syntax in (JPEG2000, JPEG2000Lossless) else _size_of_jpeg(stream)
+        size = _size_of_j2k(stream) if header.transfer_syntax in (JPEG2000, JPEG2000Lossless) else jpeg_frame_size(stream)
         if size != (header.rows, header.columns, 1):
             raise BadInstanceError("unreadable-pixels", f"its compressed image is of another size than its header says: {size}")
 
@@ -174,15 +174,3 @@ def _codestream_in_jp2(stream: bytes) -> int:
             return at + (16 if length == 1 else 8)
         at += max(8, length)
     return len(stream)
-
-
-def _size_of_jpeg(stream: bytes) -> tuple[int, int, int]:
-    """Rows, columns and components of the first frame header of a JPEG or JPEG-LS stream (ISO/IEC 10918-1 B.2.2)."""
-    at = 2
-    while stream[:2] == b"\xff\xd8" and at + 10 <= len(stream) and stream[at] == 0xFF:
-        marker = stream[at + 1]
-        if marker in _JPEG_START_OF_FRAME:
-            rows, columns, components = struct.unpack_from(">HHB", stream, at + 5)
-            return rows, columns, components
-        at += 1 if marker == 0xFF else 2 + int(struct.unpack_from(">H", stream, at + 2)[0])
-    raise BadInstanceError("unreadable-pixels", "its compressed pixels are not JPEG")

@@ -86,7 +86,7 @@ class Archive:
 
     def entries(self) -> list[zipfile.ZipInfo]:
         """The entries that are files, in the order of the directory, once their declared sizes are within the caps."""
-        entries = [info for info in self._zip.infolist() if not info.is_dir()]
+        entries = [info for info in self._zip.infolist() if not info.filename.endswith("/")]  # is_dir fails on an empty name
         self._caps.enforce("upload_files", len(entries))
         self._enforce(sum(info.file_size for info in entries))
         for info in entries:
