@@ -1,11 +1,10 @@
 """What the labels say, as coded content: the algorithm, and the TID 1500 report of a synthetic finding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import highdicom as hd
 import numpy as np
-from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from spinepaint.imaging import provenance as marks
@@ -53,17 +52,18 @@ def by_time_point(measurements: Mapping[str, float]) -> dict[str, dict[str, floa
 
 
 def report_content(
-    images: Sequence[Dataset], derived: DerivedSeries, provenance: Provenance, measurements: Mapping[str, float]
+    derived: DerivedSeries, provenance: Provenance, measurements: Mapping[str, float], slice_index: int
 ) -> hd.sr.MeasurementReport:
     """The content tree (PS3.16 TID 1500): the finding at the landmark, and what was measured there before and after.
 
     Each time point (TID 1502) has a group of its own about the same point in patient LPS mm; the finding, its severity and
-    its site are in the group of the synthetic series.
+    its site are in the group of the synthetic series, and its measures name the image of slice `slice_index`. There is no
+    image library: the evidence names every image, and a library would repeat their headers at the cost of most of the report.
     """
     split = by_time_point(measurements)
-    groups = [_group("after", derived, provenance, split.get("after", {}))]
+    groups = [_group("after", derived, provenance, split.get("after", {}), _source(derived, slice_index))]
     if "before" in split:
-        groups.append(_group("before", derived, provenance, split["before"]))
+        groups.append(_group("before", derived, provenance, split["before"], None))
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -78,11 +78,24 @@ def report_content(
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=images if _describable(images) else None,
     )
 
 
-def _group(when: str, derived: DerivedSeries, provenance: Provenance, measures: Mapping[str, float]) -> Any:
+def _source(derived: DerivedSeries, slice_index: int) -> hd.sr.SourceImageForMeasurement:
+    """The synthetic image, or frame of it, that holds a slice."""
+    enhanced = len(derived.datasets) == 1
+    image = derived.datasets[0 if enhanced else slice_index]
+    frames = [slice_index + 1] if enhanced else None
+    return hd.sr.SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID, referenced_frame_numbers=frames)
+
+
+def _group(
+    when: str,
+    derived: DerivedSeries,
+    provenance: Provenance,
+    measures: Mapping[str, float],
+    source: hd.sr.SourceImageForMeasurement | None,
+) -> Any:
     """Measurement group (TID 1410) of one time point; the same tracking UID says that it is the same place."""
     name, order = TIME_POINTS[when]
     site = hd.sr.FindingSite(concept(FSU_CODES[provenance.fsu]))
@@ -107,21 +120,18 @@ def _group(when: str, derived: DerivedSeries, provenance: Provenance, measures: 
             parameters=[f"bundle_sha256={provenance.bundle_sha256}"],
         ),
         finding_sites=[site],
-        measurements=[_measurement(measure, float(value), site) for measure, value in measures.items()],
+        measurements=[_measurement(measure, float(value), site, source) for measure, value in measures.items()],
         **finding,
     )
 
 
-def _measurement(measure: str, value: float, disc: hd.sr.FindingSite) -> Any:
+def _measurement(measure: str, value: float, disc: hd.sr.FindingSite, source: hd.sr.SourceImageForMeasurement | None) -> Any:
     """One length (TID 300) with its own site, which tells it from the other one."""
     name, site = MEASURES[measure]
-    sites = [disc if site is None else hd.sr.FindingSite(concept(site))]
-    return hd.sr.Measurement(name=concept(name), value=value, unit=codes.UCUM.Millimeter, finding_sites=sites)
-
-
-def _describable(images: Sequence[Dataset]) -> bool:
-    """Whether the image library can describe them: it takes single frames whose slice thickness is known.
-
-    Without it the series is still named as evidence, and the landmark by its frame of reference.
-    """
-    return all("NumberOfFrames" not in image and image.get("SliceThickness") for image in images)
+    return hd.sr.Measurement(
+        name=concept(name),
+        value=value,
+        unit=codes.UCUM.Millimeter,
+        finding_sites=[disc if site is None else hd.sr.FindingSite(concept(site))],
+        referenced_images=None if source is None else [source],
+    )

@@ -114,10 +114,9 @@ def write_measurement_report(
         raise ValueError("the landmark lies outside the series")
     if not np.isfinite(list(measurements.values())).all():
         raise ValueError("a measurement is not a finite number")
-    images = _acceptable(derived)
     report = hd.sr.Comprehensive3DSR(
-        evidence=images,
-        content=report_content(images, derived, provenance, measurements)[0],
+        evidence=_acceptable(derived),
+        content=report_content(derived, provenance, measurements, round(float(index[0])))[0],
         series_instance_uid=provenance.uid("report series", derived.series_uid),
         series_number=_series_number(derived, REPORT_NUMBER_OFFSET),
         sop_instance_uid=provenance.uid("report", derived.series_uid),

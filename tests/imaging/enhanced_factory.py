@@ -43,6 +43,7 @@ def make_enhanced(
     columns: int = 96,
     spacing_mm: tuple[float, float, float] = (4.4, 0.9, 0.9),
     oblique_deg: float = 0.0,
+    dtype: str = "uint16",
     bits_stored: int = 12,
     signed: bool = False,
     slope: float | Sequence[float] = 1.0,
@@ -61,7 +62,7 @@ def make_enhanced(
     """
     classic = make_datasets(
         slices=slices, rows=rows, columns=columns, spacing_mm=spacing_mm, oblique_deg=oblique_deg,
-        bits_stored=bits_stored, signed=signed, seed=seed,
+        dtype=dtype, bits_stored=bits_stored, signed=signed, seed=seed,
     )  # fmt: skip
     slopes, intercepts = (np.broadcast_to(np.asarray(v, float), slices) for v in (slope, intercept))
     order = [*(frame_order or range(slices))]

@@ -159,6 +159,16 @@ def test_the_report_says_pathology_severity_level_landmark_and_measures(
         ("after the edit", "121206", FSU_CODES[PROVENANCE.fsu].value): 4.5,  # Distance, of the disc
         ("before the edit", "131197000", "61853006"): 14.25,
     }
+    middle = len(source.derived.stored) // 2
+    (image,) = {
+        (item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID, item.ReferencedSOPSequence[0].get("ReferencedFrameNumber"))
+        for item in items
+        if item.get("ValueType") == "IMAGE"
+    }
+    slices = source.volume.to_index(np.array(PROVENANCE.landmark_lps_mm))
+    assert round(slices[0]) in (middle - 1, middle)
+    on = source.derived.datasets[0 if kind == "enhanced" else round(slices[0])]
+    assert image == (on.SOPInstanceUID, round(slices[0]) + 1 if kind == "enhanced" else None)
     (study,) = report.CurrentRequestedProcedureEvidenceSequence
     (series,) = study.ReferencedSeriesSequence
     assert (study.StudyInstanceUID, series.SeriesInstanceUID) == (source.derived.study_uid, source.derived.series_uid)
