@@ -4,6 +4,8 @@ Every crop shows the pathology that it is labelled with, as in the paper: at inf
 none is given one. Neighbouring levels are healthy, because that is what a donor looks like.
 """
 
+import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from spinepaint.imaging.volume import Volume
 from spinepaint.models.autoencoder import SliceAutoencoder
 from spinepaint.models.bundle import CropConfig
 from spinepaint.models.intensity import IntensityRange
+from spinepaint.training.datasets import Case, open_volume
 from spinepaint.training.phantom import Phantom, make_phantom
 from spinepaint.training.real_crops import RealCrops
 
@@ -28,7 +31,7 @@ LEVELS = tuple(Fsu)
 class LabelledCrop:
     """A normalised crop (X, Y, Z) and what it shows.
 
-    landmark_mm: from the outer corner of the first voxel; degree: how far along its pathology, 0 to 1;
+    landmark_mm: from the outer corner of the first voxel; degree: how far along its pathology, 0 to 1, nan where unknown;
     slice_weight (Z,): how far each slice's look can be believed, 1 for a phantom's; donor: the same crop without
     the pathology, in the same grey values, None where nobody knows it.
     """
@@ -119,6 +122,24 @@ def real_crops(source: RealCrops, seed: int, count: int, crop: CropConfig) -> It
             slice_weight=sample.slice_weight.astype(np.float32),
             degree=sample.degree,
             donor=None if sample.real else intensity.normalise(sample.before),
+        )
+
+
+def case_crops(case: Case, repeats: int, crop: CropConfig, jitter_mm: float = 3.0) -> Iterator[LabelledCrop]:
+    """`repeats` crops of a case, each around its landmark, give or take `jitter_mm`; a function of the case alone."""
+    volume = open_volume(case.series)
+    rng = np.random.default_rng((zlib.crc32(f"{case.patient} {case.fsu}".encode()), 78))
+    for _ in range(repeats):
+        x, y, z = np.asarray(case.landmark_lps_mm) + rng.normal(0, jitter_mm, 3)
+        piece = cut(volume, (float(x), float(y), float(z)), crop.extent_mm, crop.grid)
+        yield LabelledCrop(
+            voxels=IntensityRange.of(piece.voxels).normalise(piece.voxels),
+            landmark_mm=piece.to_corner_mm(case.landmark_lps_mm),
+            condition=condition_index(case.pathology, case.severity),
+            fsu=fsu_index(case.fsu),
+            slice_weight=np.ones(crop.grid[2], np.float32),
+            degree=math.nan,
+            donor=None,
         )
 
 

@@ -17,7 +17,9 @@ from rich.progress import track
 
 from spinepaint.models.bundle import CropConfig
 from spinepaint.training.bundles import read_autoencoder
-from spinepaint.training.crops import LabelledCrop, encode, phantom_crops, real_crops, save_latents
+from spinepaint.training.crops import LabelledCrop, case_crops, encode, phantom_crops, real_crops, save_latents
+from spinepaint.training.datasets import Case, read_manifest
+from spinepaint.training.datasets.manifest import Split
 from spinepaint.training.real_crops import RealCrops
 
 
@@ -27,7 +29,8 @@ class LatentData:
 
     `phantoms` counts phantoms (two or three crops each), `real` counts crops lifted from the slices in
     `spider`; `autoencoder` is that run's folder. `held_out` counts the crops for validation of each source: from held-out
-    patients, and from phantoms whose seeds no training reaches.
+    patients, and from phantoms whose seeds no training reaches. `manifest` names cases of your own (see `datasets`), each
+    of which gives `repeats` crops; its splits are its own.
     """
 
     folder: str
@@ -38,6 +41,8 @@ class LatentData:
     spider: str | None = None
     real: int = 2000
     held_out: int = 48
+    manifest: str | None = None
+    repeats: int = 4
     shard: int = 50
     seed: int = 0
     processes: int = 2
@@ -54,6 +59,8 @@ def prepare(data: LatentData) -> dict[str, list[Path]]:
     held_out = {"phantom": data.held_out // 2 if data.phantoms else 0, "real": data.held_out if data.spider and data.real else 0}
     counts = {"phantom": data.phantoms, "real": data.real if data.spider else 0}
     counts |= {kind + HELD_OUT: count for kind, count in held_out.items()}
+    if data.manifest:
+        counts |= {"case": len(_cases(data.manifest, "train")), "case" + HELD_OUT: len(_cases(data.manifest, "held_out"))}
     shards = {kind: [_path(data, kind, n) for n in range(0, count, data.shard)] for kind, count in counts.items()}
     numbered = [(kind, n, path) for kind, paths in shards.items() for n, path in enumerate(paths)]
     missing = [(data, kind, n * data.shard) for kind, n, path in numbered if not path.exists()]
@@ -74,6 +81,11 @@ def _real_source(folder: str, crop: CropConfig, held_out: bool) -> RealCrops:
     return RealCrops(Path(folder), held_out=held_out, grid=crop.grid, extent_mm=crop.extent_mm)
 
 
+@cache
+def _cases(manifest: str, split: Split) -> list[Case]:
+    return read_manifest(Path(manifest), split)
+
+
 def _make(work: tuple[LatentData, str, int]) -> None:
     data, kind, start = work
     torch.set_num_threads(1)
@@ -84,6 +96,9 @@ def _make(work: tuple[LatentData, str, int]) -> None:
         first, count = (_HELD_OUT_PHANTOMS, data.held_out // 2) if held_out else (data.first_phantom, data.phantoms)
         seeds = range(first + start, first + min(start + data.shard, count))
         crops: Iterator[LabelledCrop] = chain.from_iterable(phantom_crops(seed, crop) for seed in seeds)
+    elif kind.startswith("case"):
+        cases = _cases(str(data.manifest), "held_out" if held_out else "train")[start : start + data.shard]
+        crops = chain.from_iterable(case_crops(case, data.repeats, crop) for case in cases)
     else:
         count = data.held_out if held_out else data.real
         source = _real_source(str(data.spider), crop, held_out)

@@ -28,6 +28,7 @@ app.command("worker")(service.worker)
 app.command("demo")(service.demo)
 app.command("phantom")(train.phantom)
 app.command("train")(train.train)
+app.command("manifest")(train.manifest)
 
 
 def main() -> None:

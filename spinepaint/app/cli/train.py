@@ -18,6 +18,15 @@ class Network(StrEnum):
     AUTOENCODER = "autoencoder"
     INPAINTER = "inpainter"
     LOCALISER = "localiser"
+    BUNDLE = "bundle"
+
+
+class DataSet(StrEnum):
+    """Layouts of annotated data that can be read."""
+
+    RSNA = "rsna"
+    SPIDER = "spider"
+    TABLE = "table"
 
 
 def phantom(
@@ -65,7 +74,21 @@ def train(
     network: Annotated[Network, typer.Argument(help="What to train.")],
     config: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A YAML file.")],
 ) -> None:
-    """Fit one of the networks."""
+    """Fit one of the networks, or join fitted ones into a bundle."""
     from spinepaint.training.cli import train as fit
 
     fit(network.value, config)
+
+
+def manifest(
+    layout: Annotated[DataSet, typer.Argument(help="rsna: RSNA 2024 lumbar; spider: SPIDER; table: a CSV of your own.")],
+    source: Annotated[Path, typer.Argument(exists=True, help="The data set's folder, or the CSV.")],
+    out: Annotated[Path, typer.Argument(dir_okay=False, help="The manifest to write (JSON lines).")],
+) -> None:
+    """Bring an annotated data set to the manifest that `train inpainter` reads, split by patient."""
+    from spinepaint.training.datasets import rsna_cases, spider_cases, table_cases, write_manifest
+
+    cases = {DataSet.RSNA: rsna_cases, DataSet.SPIDER: spider_cases, DataSet.TABLE: table_cases}[layout](source)
+    write_manifest(cases, out)
+    held_out = sum(case.split == "held_out" for case in cases)
+    typer.echo(f"{len(cases)} cases, {held_out} of them held out, in {out}", err=True)
