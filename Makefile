@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench test-e2e clean
+.PHONY: demo test check fuzz bench test-e2e clean
 
 $(VENV)/run-time: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# 100,000 spoilt files through the reader, in a process of bounded memory; `make test` does it for two minutes.
+fuzz: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases 100000
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
