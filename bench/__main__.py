@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench import gateway, inpainting, scheduler
+from bench import dicom, gateway, inpainting, scheduler
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = {
         "inpaint": inpainting.measure(arguments.runs),
+        "dicom": dicom.measure(arguments.runs),
         "scheduler": scheduler.measure(arguments.runs),
         "gateway": gateway.measure(),
     }
