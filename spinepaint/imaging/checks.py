@@ -13,6 +13,7 @@ from spinepaint.imaging.check_report import SeriesVerdict, Verdict
 from spinepaint.imaging.check_weighting import says_localizer, t2_evidence
 from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header
+from spinepaint.imaging.read_names import shown_text
 from spinepaint.imaging.read_planes import Weighting
 
 TITLES: dict[str, str] = {
@@ -79,10 +80,16 @@ def judge_series(
     try:
         stack = _sound_stack(images, allow_synthetic, caps)
     except Refusal as refusal:
-        return Judgement(images, _verdict(headers, "refused", str(refusal)), refusal=refusal)
+        return Judgement(tuple(headers), _verdict(headers, "refused", str(refusal)), refusal=refusal)
     evidence = t2_evidence(main_weighting(images))
     accepted = _verdict(headers, "accepted", f"sagittal, {evidence.reason}")
-    return Judgement(images, accepted, stack, warnings=_warnings(images, stack))
+    return Judgement(tuple(headers), accepted, stack, warnings=_warnings(images, stack))
+
+
+def not_an_image(header: Header) -> str:
+    """Why an instance is passed over that is no MR image of a kind that is read."""
+    kind = UID(header.sop_class_uid).name if header.sop_class_uid else header.modality or "an unknown object"
+    return f"{shown_text(kind)}, not an MR image that is read"
 
 
 def main_weighting(images: Sequence[Header]) -> Weighting:
@@ -98,8 +105,7 @@ def _verdict(headers: Sequence[Header], verdict: Verdict, reason: str) -> Series
 def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: bool) -> str | None:
     """Why the series is none of ours; None where it is a sagittal T2 series, sound or not."""
     if not images:
-        kind = UID(headers[0].sop_class_uid).name if headers[0].sop_class_uid else headers[0].modality or "an unknown object"
-        return f"{kind}, not an MR image that is read"
+        return not_an_image(headers[0])
     weighting = main_weighting(images)
     if any("LOCALIZER" in header.image_type for header in images[:1]) or says_localizer(weighting.names):
         return "a localizer"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from spinepaint.imaging.caps import Caps
-from spinepaint.imaging.check_pixels import MR_IMAGES
+from spinepaint.imaging.check_pixels import MR_IMAGES, is_mr_image
 from spinepaint.imaging.check_report import CheckReport, FileVerdict, SeriesVerdict
-from spinepaint.imaging.checks import TITLES, Judgement, judge_series
+from spinepaint.imaging.checks import TITLES, Judgement, judge_series, not_an_image
 from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header, has_prefix, looks_like_bare_dicom, read_header, sop_class_of
 from spinepaint.imaging.read_zip import BAD_ZIP
@@ -206,7 +206,9 @@ def _file_verdicts(
     named = {entry.sop_instance_uid: entry.reason for entry in refusal.instances} if refusal else {}
     files = []
     for header in judgement.headers:
-        if judgement is chosen:
+        if verdict.verdict != "ignored" and not is_mr_image(header):
+            files.append(FileVerdict(header.file.name, "ignored", not_an_image(header)))
+        elif judgement is chosen:
             files.append(FileVerdict(header.file.name, "accepted", "a slice of the series"))
         elif verdict.verdict == "accepted":
             files.append(FileVerdict(header.file.name, "ignored", "of a series that was not chosen"))

@@ -5,9 +5,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless
+from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, SecondaryCaptureImageStorage
 
 from spinepaint.imaging.reading import check
 from tests.imaging.bounded import refusal_within
@@ -37,6 +37,23 @@ def test_an_entry_of_a_zip_without_a_name(tmp_path: Path) -> None:
     report = check(tmp_path / "s.zip")
     assert report.accepted
     assert {entry.file: entry.verdict for entry in report.files}["unnamed"] == "ignored"
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_another_object_in_the_series_has_a_verdict_too(tmp_path: Path, extra: bool) -> None:
+    """It was left out of the report, accepted or not, since it is not a slice."""
+
+    def disguise(ds: Dataset, index: int) -> None:
+        if index == (6 if extra else 3):
+            ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+
+    paths = make_series(tmp_path, slices=7, rows=32, columns=32, mutate=disguise)
+    report = check(tmp_path)
+    assert report.accepted == extra
+    found = {entry.file: entry for entry in report.files}
+    assert set(found) == {path.name for path in paths}
+    assert found[paths[6 if extra else 3].name].verdict == "ignored"
+    assert "Secondary Capture" in found[paths[6 if extra else 3].name].reason
 
 
 def respin(path: Path, change: tuple[int, bytes]) -> None:
