@@ -181,12 +181,15 @@ def _warnings(images: Sequence[Header], stack: Stack) -> tuple[str, ...]:
     notes = {
         f"The weighting is not certain: {evidence.reason}.": evidence.level != "certain",
         "The SOP Class is missing; the series was taken for MR images.": first.sop_class_uid is None,
+        "The Modality is missing; the series was taken for MR images.": not first.modality,
         "The series is fat-suppressed; the networks learnt from series that are not.": weighting.fat_suppressed
         or "WATER" in first.image_type,
         f"Slices of {thickness} mm lie {spacing:.2f} mm apart: they overlap, as interpolated ones do.": (
             thickness is not None and spacing < 0.75 * thickness
         ),
-        "The pixels were compressed with loss before they came here.": any(h.transfer_syntax in LOSSY for h in images),
+        "The pixels were compressed with loss before they came here.": any(
+            header.lossy or header.transfer_syntax in LOSSY for header in images
+        ),
         "The series is a reformat of another one.": "MPR" in first.image_type,
         "The series is already synthetic.": any(header.synthetic for header in images),
     }

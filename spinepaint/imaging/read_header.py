@@ -75,6 +75,7 @@ class Header:
     pixels: PixelElement | None
     synthetic: bool
     modality_lut: bool
+    lossy: bool
     weighting: Weighting
     planes: tuple[Plane, ...]
 
@@ -177,6 +178,7 @@ def _header(file: SourceFile, ds: Dataset, syntax: str, pixels: PixelElement | N
         pixels=pixels,
         synthetic=_says_synthetic(ds),
         modality_lut=bool(items(ds, "ModalityLUTSequence")),
+        lossy=text(ds, "LossyImageCompression") == "01",
         weighting=enhanced_weighting(ds) if enhanced else classic_weighting(ds),
         planes=enhanced_planes(ds) if enhanced else (classic_plane(ds),),
     )
