@@ -29,7 +29,7 @@ def code_findings(dataset: Dataset) -> Iterator[str]:
 
 
 def _walk(item: Dataset, around: str | None, inside: str | None) -> Iterator[str]:
-    if inside is not None and "CodeMeaning" in item:
+    if inside is not None and inside.endswith("CodeSequence"):
         yield from (f"{inside}: {words}" for words in _entry(item, around, inside))
     for element in item:
         if element.VR == "SQ":
@@ -39,7 +39,7 @@ def _walk(item: Dataset, around: str | None, inside: str | None) -> Iterator[str
 
 def _entry(item: Dataset, around: str | None, inside: str) -> Iterator[str]:
     value = str(item.get("CodeValue") or item.get("LongCodeValue") or "")
-    scheme, meaning = str(item.get("CodingSchemeDesignator", "")), str(item.CodeMeaning)
+    scheme, meaning = str(item.get("CodingSchemeDesignator", "")), str(item.get("CodeMeaning", ""))
     if not value or not scheme or not meaning:
         yield f"a code lacks its value, scheme or meaning ({value}, {scheme}, {meaning})"
     if len(str(item.get("CodeValue", ""))) > _LONGEST_VALUE or len(meaning) > _LONGEST_MEANING:
