@@ -5,9 +5,10 @@ from copy import deepcopy
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.uid import UID
 
 from spinepaint.imaging import provenance as marks
+from spinepaint.imaging.lossy import LOSSY_METHODS
 from spinepaint.imaging.mr_attributes import (
     CLASSIC,
     OF_A_REQUEST,
@@ -17,13 +18,6 @@ from spinepaint.imaging.provenance import Provenance, code_item
 from spinepaint.imaging.uids import uid_from
 
 SERIES_NUMBER_OFFSET = 1000
-
-# What a source that was lossy on arrival is said to have been through (PS3.3 C.7.6.1.1.5.1).
-LOSSY_METHODS = {
-    JPEGBaseline8Bit: "ISO_10918_1",
-    JPEGExtended12Bit: "ISO_10918_1",
-    JPEGLSNearLossless: "ISO_14495_1",
-}
 
 
 def kept(source: Dataset, keywords: Iterable[str]) -> Dataset:

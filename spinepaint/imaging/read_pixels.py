@@ -13,6 +13,7 @@ from pydicom.uid import JPEG2000, JPEG2000Lossless, RLELossless
 
 from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.check_pixels import NATIVE, PLUGINS
+from spinepaint.imaging.lossy import state_loss
 from spinepaint.imaging.read_budget import Budget, MeteredFile
 from spinepaint.imaging.read_header import BadInstanceError, Header, parsing
 from spinepaint.imaging.read_jpeg import jpeg_frame_size
@@ -46,6 +47,7 @@ def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, N
         ds = dcmread(stream, force=True)
         _refuse_deep_sequences(ds)
     pixels = decode(ds, header)
+    state_loss(ds, pixels.nbytes)
     del ds.PixelData
     ds.filename = ds.buffer = None  # it no longer hangs on the file it came from, which is closed
     return ds, pixels

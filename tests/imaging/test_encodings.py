@@ -227,3 +227,27 @@ def _assert_described_as_before(ds: Dataset, source: Dataset) -> None:
     if "PerFrameFunctionalGroupsSequence" in ds:
         values = [group.PixelValueTransformationSequence[0].RescaleSlope for group in ds.PerFrameFunctionalGroupsSequence]
         assert set(values) == {source.PerFrameFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleSlope}
+
+
+@pytest.mark.parametrize("classic", [True, False])
+@pytest.mark.parametrize("syntax", LOSSY)
+def test_a_loss_that_the_source_keeps_to_itself_is_told(tmp_path: Path, syntax: UID, classic: bool) -> None:
+    sources = write_source(tmp_path / "in", Kind(classic, "12 bits", "plain", 0.0), syntax)
+    for path in sources:
+        ds = dcmread(path)
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            ds.pop(keyword)
+        ds.save_as(path)
+    painted = paint(tmp_path / "in", tmp_path / "out")
+    for path in painted.derived.paths:
+        ds = dcmread(path)
+        assert (ds.LossyImageCompression, ds.LossyImageCompressionMethod) == ("01", LOSSY[syntax][0])
+        assert 1.0 < ds.LossyImageCompressionRatio < 10.0
+        assert dciodvfy(path) == []
+    assert findings([*painted.derived.paths, *write_labels(painted, tmp_path / "labels")]) == []
+
+
+def test_jpeg_2000_without_loss_under_the_lossy_uid_is_not_called_lossy(tmp_path: Path) -> None:
+    for path in write_source(tmp_path / "in", KINDS[0], JPEG2000Lossless):
+        rename(path, JPEG2000)
+    assert all("LossyImageCompression" not in ds for ds in paint(tmp_path / "in", tmp_path / "out").derived.datasets)
