@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from spinepaint.app.cli import paint, series, service, train
+from spinepaint.app.cli import evaluate, paint, series, service, train
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
 from spinepaint.imaging.errors import Refusal
 
@@ -29,6 +29,7 @@ app.command("demo")(service.demo)
 app.command("phantom")(train.phantom)
 app.command("train")(train.train)
 app.command("manifest")(train.manifest)
+app.command("evaluate")(evaluate.evaluate)
 
 
 def main() -> None:

@@ -91,17 +91,19 @@ def differential(models: Inpainter, crop: Tensor, draw: Draw) -> Decoded:
     A whole-image model: every voxel is at the global time, but until that time has fallen to W·T the voxel is the original
     noised to it. crop (X, Y, Z), normalised; `draw.method` is not looked at.
     """
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        latent = models.autoencoder.encode(crop[None, None]).float()
+    device = next(models.unet.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        latent = models.autoencoder.encode(crop[None, None].to(device)).float()
         shape = (latent.shape[2], latent.shape[3], latent.shape[4])
-        gaussian = gaussian_weight(shape, models.extent_mm, draw.landmark_mm, draw.sigma_mm)
+        gaussian = gaussian_weight(shape, models.extent_mm, draw.landmark_mm, draw.sigma_mm).to(device)
+        alpha_bar = models.alpha_bar.to(device)
         everywhere = torch.ones_like(gaussian)
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(draw.seed))
-        start = add_noise(latent, noise, models.alpha_bar[-1]).float()
-        hook = held_until_due(latent, noise, gaussian, models.alpha_bar)
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(draw.seed)).to(device)
+        start = add_noise(latent, noise, alpha_bar[-1]).float()
+        hook = held_until_due(latent, noise, gaussian, alpha_bar)
         denoise = _denoiser(models.unet, latent, everywhere, draw)
-        sampled = SAMPLERS[draw.solver](denoise, start, everywhere, models.alpha_bar, draw.steps, hook)
-        both = models.autoencoder.decode(torch.cat([latent, sampled])).float()
+        sampled = SAMPLERS[draw.solver](denoise, start, everywhere, alpha_bar, draw.steps, hook)
+        both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
     return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls)
 

@@ -3,6 +3,8 @@
 A patch is (X, Y, S): sagittal slices along the last axis, grey values in [0, 1].
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from monai.metrics.regression import KernelType, MultiScaleSSIMMetric, SSIMMetric
@@ -18,12 +20,13 @@ _WEIGHTS = tuple(float(w) for w in np.array([0.0448, 0.2856, 0.3001]) / np.sum([
 def ms_ssim(a: F32, b: F32) -> float:
     """Mean over slices of the multi-scale SSIM (Wang et al. 2003) of two patches of at least 25 pixels a side; 1 for equals."""
     metric = MultiScaleSSIMMetric(2, 1.0, KernelType.GAUSSIAN, kernel_size=7, weights=_WEIGHTS)
-    return float(metric(_images(a), _images(b)).mean())
+    return float(cast("torch.Tensor", metric(_images(a), _images(b))).mean())
 
 
 def ssim(a: F32, b: F32) -> float:
     """Mean over slices of the SSIM (Wang et al. 2004, kernel 7) of two patches; 1 for equals."""
-    return float(SSIMMetric(2, 1.0, KernelType.GAUSSIAN, win_size=7)(_images(a), _images(b)).mean())
+    metric = SSIMMetric(2, 1.0, KernelType.GAUSSIAN, win_size=7)
+    return float(cast("torch.Tensor", metric(_images(a), _images(b))).mean())
 
 
 def diversity(patches: F32, pairs: int = 100, seed: int = 0) -> float:
@@ -36,7 +39,7 @@ def diversity(patches: F32, pairs: int = 100, seed: int = 0) -> float:
 
 
 def cross_correlation(a: F32, b: F32) -> F32:
-    """Normalised cross-correlation (N, M) of patches (N, X, Y, S) with patches (M, X, Y, S): 1 for equals up to gain and offset."""
+    """Normalised cross-correlation (N, M) of two sets of patches (N, X, Y, S): 1 for equals up to gain and offset."""
     left, right = _standardised(a), _standardised(b)
     return np.asarray(left @ right.T / left.shape[1], dtype=np.float32)
 
