@@ -11,6 +11,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from spinepaint.imaging.conformance import findings
 from spinepaint.imaging.errors import Refusal
 from spinepaint.training.phantom import Phantom
 from spinepaint.worker.pipeline import run_pipeline
@@ -84,8 +85,12 @@ def test_geometry_reads_back(result: tuple[Path, dict[str, Any], Any], series: P
 
 
 def test_dciodvfy_finds_nothing(result: tuple[Path, dict[str, Any], Any]) -> None:
-    for path in (result[0] / "series").glob("*.dcm"):
+    for path in result[0].rglob("*.dcm"):
         assert dciodvfy(path) == []
+
+
+def test_our_own_check_finds_nothing(result: tuple[Path, dict[str, Any], Any], series: Path) -> None:
+    assert findings(sorted(result[0].rglob("*.dcm")), by_position(series)) == []
 
 
 def test_a_repeat_is_the_same_to_the_byte_and_another_seed_is_not(
