@@ -5,6 +5,7 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 
+from spinepaint.app.checking import check_apart
 from spinepaint.app.reader import read_apart
 from spinepaint.app.uploads import Upload
 from spinepaint.imaging.errors import Refusal
@@ -40,7 +41,7 @@ class Intake:
 
     async def check(self, upload: Upload, series_uid: str | None) -> dict[str, Any]:
         """The report of `spinepaint check` for an upload, with the client's own file names."""
-        work = partial(read_apart, "check", upload.source, series_uid, self._settings.caps)
+        work = partial(check_apart, upload.source, series_uid, self._settings.caps)
         report = await to_thread.run_sync(work, limiter=self._readers)
         for item in report["files"]:
             item["file"] = upload.names.get(item["file"], item["file"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spinepaint.app import leash
+from spinepaint.app.memory import limit_memory
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import InstanceReason, Refusal
 
@@ -31,11 +32,11 @@ def read_apart(task: str, source: Path, series_uid: str | None, caps: Caps) -> d
         done = subprocess.run(  # noqa: S603 - our own command
             argv, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT_S, check=True
         )
+        answer: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         raise Refusal("upload-unreadable", "The upload takes too long to read.", "Send a smaller series.") from None
-    except subprocess.CalledProcessError:
+    except (subprocess.CalledProcessError, json.JSONDecodeError):
         raise Refusal("upload-unreadable", "The upload cannot be read.", "Its files may be damaged.") from None
-    answer: dict[str, Any] = json.loads(done.stdout)
     if "refusal" in answer:
         refusal = answer["refusal"]
         raise Refusal(**refusal | {"instances": [InstanceReason(**instance) for instance in refusal["instances"]]})
@@ -67,8 +68,15 @@ def _answer(task: str, source: Path, series_uid: str | None, caps: Caps) -> dict
 
 
 def _main() -> None:
+    from spinepaint.imaging import reading  # noqa: F401 - before the limit: what is imported is not the upload's
+
     request = json.load(sys.stdin)
-    answer = _answer(request["task"], Path(request["source"]), request["series_uid"], Caps(**request["caps"]))
+    caps = Caps(**request["caps"])
+    limit_memory(caps.reader_memory_bytes)
+    try:
+        answer = _answer(request["task"], Path(request["source"]), request["series_uid"], caps)
+    except MemoryError:
+        answer = {"refusal": asdict(caps.refusal("reader_memory_bytes", "needs more to be read"))}
     json.dump(answer, sys.stdout)
 
 

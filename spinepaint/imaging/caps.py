@@ -22,6 +22,8 @@ class Caps:
     header_bytes: of one instance before its pixels, and again after them.
     header_elements: of one instance, those inside its sequences and their items included.
     pixels_per_series: rows x columns x frames of all instances of the chosen series.
+    reader_memory_bytes: what the process that reads a source may take for it. The other caps hold before; this one holds
+        for whatever they did not foresee.
     """
 
     upload_bytes: int = 2 * GIB
@@ -33,6 +35,7 @@ class Caps:
     header_bytes: int = 16 * MIB
     header_elements: int = 50_000
     pixels_per_series: int = 64 * MIB
+    reader_memory_bytes: int = 4 * GIB
 
     def __post_init__(self) -> None:
         """Refuse a cap that would refuse everything. Raises ValueError."""
@@ -44,12 +47,16 @@ class Caps:
         """Raise Refusal, type `over-cap-<name>`, where `amount` is above the cap called `cap`."""
         limit = getattr(self, cap)
         if amount > limit:
-            raise Refusal(
-                type="over-cap-" + cap.replace("_", "-"),
-                title=f"The upload is over the cap {cap}.",
-                detail=f"{cap} is {limit:g} here and this has {amount:g}. Send less, or ask for a higher {cap}.",
-                status=413,
-            )
+            raise self.refusal(cap, f"has {amount:g}")
+
+    def refusal(self, cap: str, what: str) -> Refusal:
+        """The refusal of what is over the cap called `cap`; `what` says by how much, as in "has 12"."""
+        return Refusal(
+            type="over-cap-" + cap.replace("_", "-"),
+            title=f"The upload is over the cap {cap}.",
+            detail=f"{cap} is {getattr(self, cap):g} here and this {what}. Send less, or ask for a higher {cap}.",
+            status=413,
+        )
 
 
 DEFAULT_CAPS = Caps()

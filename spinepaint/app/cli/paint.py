@@ -46,11 +46,13 @@ def inpaint(
     if out.exists() and any(out.iterdir()):
         raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
 
+    from spinepaint.app.checking import survive_reading
     from spinepaint.worker.pipeline import run_pipeline
 
+    survive_reading(series, series_uid, settings.caps)
     with unwound_by_sigterm(), progress_bar() as report:
         key = settings.deidentify_key.get_secret_value()
-        result = run_pipeline(series, spec, out, bundle=bundle, progress=report, deidentify_key=key)
+        result = run_pipeline(series, spec, out, bundle=bundle, progress=report, caps=settings.caps, deidentify_key=key)
     if json:
         print_json(result)
     else:

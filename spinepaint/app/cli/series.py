@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from spinepaint.app.choices import Localiser
+from spinepaint.app.cli.environment import settings_with
 from spinepaint.app.cli.output import EXIT_REFUSED, print_json
 
 Source = Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")]
@@ -15,9 +16,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def check(series: Source, series_uid: SeriesUid = None, json: AsJson = False) -> None:
     """Say what would be accepted or refused, and why. Loads no model."""
-    from spinepaint.imaging import reading
+    from spinepaint.app.checking import check_apart
 
-    report = reading.check(series, series_uid=series_uid).as_dict()
+    report = check_apart(series, series_uid, settings_with().caps)
     if json:
         print_json(report)
     else:
@@ -34,9 +35,12 @@ def localise(
     json: AsJson = False,
 ) -> None:
     """Find the lumbar discs: centres in patient LPS mm, with a confidence each."""
+    from spinepaint.app.checking import survive_reading
     from spinepaint.worker.localise import localise_series
 
-    found = localise_series(series, localiser=localiser.value, bundle=bundle, series_uid=series_uid)
+    caps = settings_with().caps
+    survive_reading(series, series_uid, caps)
+    found = localise_series(series, localiser=localiser.value, bundle=bundle, series_uid=series_uid, caps=caps)
     if json:
         print_json(found)
         return
