@@ -88,14 +88,16 @@ def _evidence(label: Dataset) -> Iterator[Dataset]:
 
 def _findings_against(objects: Sequence[Dataset], sources: Sequence[Dataset]) -> Iterator[str]:
     """Rules between an output and its source: new UIDs, the same place, and no loss denied."""
-    removed = objects[0].get("PatientIdentityRemoved") == "YES" and sources[0].get("PatientIdentityRemoved") != "YES"
+    removed, removed_before = (group[0].get("PatientIdentityRemoved") == "YES" for group in (objects, sources))
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
         if {str(ds[keyword].value) for ds in objects} & {str(ds[keyword].value) for ds in sources}:
             yield f"an object has the {keyword} of a source"
     frames = {str(ds.get("FrameOfReferenceUID")) for ds in sources if ds.get("FrameOfReferenceUID")}
     kept = {str(ds.FrameOfReferenceUID) for ds in objects if "FrameOfReferenceUID" in ds}
-    if frames and (bool(kept & frames) if removed else kept != frames):
-        yield "the frame of reference was not replaced" if removed else "the frame of reference is not the source's"
+    if frames and removed and not removed_before and kept & frames:
+        yield "the frame of reference was not replaced"
+    if frames and not removed and kept != frames:
+        yield "the frame of reference is not the source's"
     if any(ds.get("LossyImageCompression") == "01" for ds in sources):
         for ds in objects:
             if ds.Modality == "MR" and ds.get("LossyImageCompression") != "01":

@@ -11,7 +11,7 @@ from spinepaint.imaging.provenance import MARKS, SYNTHESIZING_EQUIPMENT
 _LONGEST = {"DS": 16, "IS": 12, "CS": 16, "SH": 16, "LO": 64, "UI": 64}  # bytes of one value (PS3.5 6.2)
 _NOT_IN_CLASSIC = ("PixelPresentation", "PresentationIntentType", "ConversionType", "QualityControlSubject", "IconImageSequence")
 _STALE = ("SmallestImagePixelValue", "LargestImagePixelValue", "DigitalSignaturesSequence", "ReferencedImageSequence")
-_DEIDENTIFIED = ("DeidentificationMethod", "DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified")
+_DEIDENTIFIED = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")  # one of them is enough (PS3.3 C.7.1.1)
 
 
 def object_findings(ds: Dataset) -> Iterator[str]:
@@ -57,9 +57,10 @@ def _mark_findings(ds: Dataset) -> Iterator[str]:
     ]
     if not any("SHA-256" in str(equipment.get("ContributionDescription", "")) for equipment in synthesizers):
         yield "no synthesizing equipment is named with the SHA-256 of its bundle"
-    if ds.get("PatientIdentityRemoved") == "YES":
-        yield from (f"the patient's identity was removed and {word} is missing" for word in _DEIDENTIFIED[:2] if not ds.get(word))
-    elif any(ds.get(word) for word in _DEIDENTIFIED):
+    described = any(ds.get(word) for word in _DEIDENTIFIED)
+    if ds.get("PatientIdentityRemoved") == "YES" and not described:
+        yield "the patient's identity was removed and nothing says how"
+    if ds.get("PatientIdentityRemoved") != "YES" and described:
         yield "a de-identification is described that Patient Identity Removed denies"
 
 

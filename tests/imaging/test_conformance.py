@@ -88,7 +88,7 @@ IMAGE: list[tuple[Spoil, str]] = [
         put(LossyImageCompression="01", LossyImageCompressionRatio=["2", "3"], LossyImageCompressionMethod="ISO_15444_1"),
         "other numbers of lossy",
     ),
-    (put(PatientIdentityRemoved="YES"), "DeidentificationMethod is missing"),
+    (put(PatientIdentityRemoved="YES"), "nothing says how"),
     (put(DeidentificationMethod="by hand"), "Patient Identity Removed denies"),
     (put(StudyInstanceUID="1.2.3"), "differ in StudyInstanceUID"),
     (put(PatientID="another"), "differ in PatientID"),
