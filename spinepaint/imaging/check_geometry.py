@@ -12,6 +12,7 @@ from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_header import Header
 from spinepaint.imaging.read_planes import Plane
 
+_PLAUSIBLE_MM = (0.01, 100.0)  # between pixels and between slices
 PLANE_NAMES = ("sagittal", "coronal", "axial")
 
 
@@ -113,6 +114,11 @@ def stack_frames(
     ordered = [frames[i] for i in order]
     _no_duplicates(ordered, distances[order], duplicate_tol_mm)
     _evenly_spaced(ordered, positions[order], distances[order], orientation, spacing_rtol, perpendicular_tol)
+    if np.ptp(distances) > _PLAUSIBLE_MM[1] * (len(frames) - 1):
+        detail = f"They lie more than {_PLAUSIBLE_MM[1]:g} mm apart."
+        raise Refusal(
+            "bad-geometry", "The slices do not lie in one patient.", detail, [frame.reason("too far away") for frame in frames]
+        )
     return Stack(tuple(ordered), _affine(ordered, positions[order], orientation))
 
 
@@ -148,9 +154,11 @@ def _one_matrix(frames: Sequence[Frame], tolerance: float) -> None:
         return frame.header.rows, frame.header.columns, row_mm, column_mm
 
     common = Counter(grid(frame) for frame in frames).most_common(1)[0][0]
-    bad = [frame.reason("pixel spacing is not above zero") for frame in frames if min(grid(frame)[2:]) <= 0.0]
+    low, high = _PLAUSIBLE_MM
+    reason = f"its pixel spacing is not between {low:g} and {high:g} mm"
+    bad = [frame.reason(reason) for frame in frames if not low <= min(grid(frame)[2:]) <= max(grid(frame)[2:]) <= high]
     if bad:
-        raise Refusal("bad-geometry", "The pixel spacing is not above zero.", "It cannot be placed in the patient.", bad)
+        raise Refusal("bad-geometry", "The pixel spacing is not one of a patient.", "It cannot be placed in one.", bad)
     odd = [f for f in frames if grid(f)[:2] != common[:2] or not np.allclose(grid(f)[2:], common[2:], rtol=tolerance, atol=0.0)]
     if odd:
         raise Refusal(

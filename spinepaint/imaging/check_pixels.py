@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from spinepaint.imaging.read_header import BadInstanceError, Header
+from spinepaint.imaging.read_planes import Plane
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 # Which of pydicom's plugins decodes what. pylibjpeg decodes JPEG 2000 by OpenJPEG; none of them is under the GPL.
@@ -29,6 +30,7 @@ PLUGINS: dict[str, str] = {
     JPEG2000Lossless: "pylibjpeg",
     JPEG2000: "pylibjpeg",
 }
+_LEAST_SLOPE = 1e-30
 MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage)
 LOSSY = (JPEGLSNearLossless, JPEG2000)
 
@@ -59,9 +61,16 @@ def check_pixels(header: Header) -> None:
         raise BadInstanceError("unsupported-pixels", reason)
     if header.modality_lut:
         raise BadInstanceError("modality-lut", "its values go through a modality look-up table, which an MR image may not have")
-    if any(not plane.slope or plane.intercept is None for plane in header.planes):
-        raise BadInstanceError("bad-rescale", "its rescale slope or intercept is zero or not a number")
+    if not all(_can_be_inverted(plane) for plane in header.planes):
+        raise BadInstanceError("bad-rescale", "its rescale slope or intercept is zero, not a number, or beyond single precision")
     _check_length(header, rows, columns)
+
+
+def _can_be_inverted(plane: Plane) -> bool:
+    """Whether stored values of 16 bits stay within single precision, and apart, by the rescale."""
+    if plane.slope is None or plane.intercept is None:
+        return False
+    return _LEAST_SLOPE <= abs(plane.slope) <= 1 / _LEAST_SLOPE and abs(plane.intercept) <= 1 / _LEAST_SLOPE
 
 
 def _check_depth(header: Header) -> None:

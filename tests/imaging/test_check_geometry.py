@@ -52,6 +52,11 @@ def test_rounded_positions_are_no_fault(tmp_path: Path) -> None:
     assert check(tmp_path).accepted
 
 
+def test_slices_kilometres_apart_are_refused(tmp_path: Path) -> None:
+    make_series(tmp_path, slices=6, rows=32, columns=32, spacing_mm=(1e6, 0.9, 0.9))
+    assert refused(tmp_path).type == "bad-geometry"
+
+
 def test_slices_shifted_in_plane_are_refused(tmp_path: Path) -> None:
     def shear(ds: Dataset, index: int) -> None:
         x, y, z = ds.ImagePositionPatient
