@@ -9,7 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
-from spinepaint.models.bundle import BundleConfig, CropConfig, PasteConfig, SamplingConfig, save_bundle
+from spinepaint.models.bundle import (
+    SUMS,
+    BundleConfig,
+    CropConfig,
+    PasteConfig,
+    SamplingConfig,
+    read_config,
+    save_bundle,
+    verify,
+)
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.memory import channels_last
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
@@ -19,7 +28,7 @@ from spinepaint.models.unet import ConditionalUNet, UNetConfig
 class BundleTraining:
     """Settings of `spinepaint train bundle`: the runs whose weights belong together, and the defaults to serve them with.
 
-    `localiser` is a run's folder; `card` is the model card's text file.
+    `autoencoder` and `localiser` are runs' folders, or bundles to take them from; `card` is the model card's text file.
     """
 
     name: str
@@ -36,12 +45,36 @@ class BundleTraining:
 
 
 def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
-    """The autoencoder of a run's checkpoint, in evaluation mode, with the latent scale that the run measured."""
+    """The autoencoder of a bundle, or of a run's checkpoint with the sizes `model` and the latent scale that the run measured.
+
+    In evaluation mode.
+    """
+    if (run / SUMS).exists():
+        verify(run)
+        autoencoder = SliceAutoencoder(read_config(run).autoencoder)
+        autoencoder.load_state_dict(_floats(run / "autoencoder.safetensors"))
+        return channels_last(autoencoder.eval().requires_grad_(False))
     parts = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
     scale = json.loads((run / "latent_scale.json").read_text())["latent_scale"]
     autoencoder = SliceAutoencoder(replace(AutoencoderConfig(**model), latent_scale=scale))
     autoencoder.load_state_dict(parts["model"]["module"])
     return channels_last(autoencoder.eval().requires_grad_(False))
+
+
+def read_localiser(run: Path) -> DiscLocaliser:
+    """The localiser of a bundle or of a run."""
+    if (run / SUMS).exists():
+        verify(run)
+        sizes = read_config(run).localiser
+    else:
+        sizes = LocaliserConfig(**json.loads((run / "config.json").read_text()))
+    localiser = DiscLocaliser(sizes)
+    localiser.load_state_dict(_floats(run / "localiser.safetensors"))
+    return localiser
+
+
+def _floats(path: Path) -> dict[str, torch.Tensor]:
+    return {key: value.float() for key, value in load_file(path).items()}
 
 
 def assemble(config: BundleTraining) -> dict[str, Any]:
@@ -50,13 +83,11 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
     unet = ConditionalUNet(UNetConfig(**config.inpainter_model))
     parts = torch.load(Path(config.inpainter) / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
     unet.load_state_dict(parts["average"])
-    found = Path(config.localiser)
-    localiser = DiscLocaliser(LocaliserConfig(**json.loads((found / "config.json").read_text())))
-    localiser.load_state_dict({key: value.float() for key, value in load_file(found / "localiser.safetensors").items()})
+    localiser = read_localiser(Path(config.localiser))
     bundle = BundleConfig(
         name=config.name,
         crop=CropConfig(**config.crop),
-        sampling=SamplingConfig(**config.sampling),
+        sampling=SamplingConfig(**{**config.sampling, "degrees": tuple(map(tuple, config.sampling.get("degrees", ())))}),
         paste=PasteConfig(**config.paste),
         autoencoder=autoencoder.config,
         unet=unet.config,

@@ -31,14 +31,17 @@ class InpainterTraining:
     """Settings of `spinepaint train inpainter`.
 
     `data`: the crops to learn from and to validate on (see `LatentData`).
-    `masked` and `repaint` are the shares of steps that see the baselines' weights, so that one network
-    serves all three methods. `forget` is the share of conditions hidden, for guidance; `forget_degree` of the degrees alone.
-    `window` is what a step looks at around the landmark, in latent cells, at a fraction of the whole crop's cost; `whole` the
-    share of steps that see whole crops, `whole_batch` of them. `time_power` under 1 draws more of the late times, where the
-    lesion's shape is decided: t = T·uᵖ. `weights` is a file of weights to start from, by the network's names; a
-    network without a degree embedding or a donor may teach one that has it. `forget_donor` is the share of donors hidden, so that
-    one network also paints from the surround alone. A step takes `accumulate` batches, and as many from each process that
-    torchrun started. The run stops early after `patience` validations (one every 500 steps) without a better one.
+    `masked`, `repaint`: shares of steps that see the baselines' weights, so that one network serves all three methods.
+    `forget`, `forget_degree`, `forget_donor`: shares of conditions hidden, for guidance; of degrees alone; and of donors, so
+    that one network also paints from the surround alone.
+    `window`: what a step looks at around the landmark, in latent cells, at a fraction of the whole crop's cost; `whole` is the
+    share of steps that see whole crops, `whole_batch` of them.
+    `time_power`, `late_weight`: the lesion's shape is decided at late times. A power under 1 draws more of them, t = T·uᵖ; the
+    weight caps how much more they count (1 for the plain loss in ε).
+    `accumulate`: batches a step takes, from each process that torchrun started.
+    `patience`: the run stops early after so many validations (one every 500 steps) without a better one.
+    `weights`: a file of weights to start from, by the network's names; a network without a degree embedding or a donor may
+    teach one that has it.
     """
 
     run: str
@@ -57,6 +60,7 @@ class InpainterTraining:
     whole: float = 0.15
     whole_batch: int = 8
     time_power: float = 1.0
+    late_weight: float = 1.0
     sigma_mm: float = 16.0
     landmark_jitter_mm: float = 1.5
     ema: float = 0.999
@@ -197,8 +201,8 @@ class InpainterTask:
             gaussians.append(gaussian_weight((x, y, z), extent, (float(a), float(b), float(c)), config.sigma_mm))
         shares = (1 - config.masked - config.repaint, config.masked, config.repaint)
         weight = noise_weight(torch.cat(gaussians), METHODS[int(rng.choice(3, p=shares))])
-        late = (1 - rng.random(count)) ** config.time_power
-        t = torch.from_numpy(np.ceil(total * late).astype(np.int64))
+        share = (1 - rng.random(count)) ** config.time_power
+        t = torch.from_numpy(np.ceil(total * share).astype(np.int64))
         times = voxel_times(weight, t[:, None, None, None, None])
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         noisy = add_noise(clean, noise, self.alpha_bar[times].float())
@@ -212,7 +216,10 @@ class InpainterTask:
         told = (noisy, weight, t, condition, batch["fsu"], degree, donor)
         with torch.autocast(self.device.type, torch.bfloat16):
             eps = unet(*(value.to(self.device) for value in told))
-        counted = (weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]).to(self.device)
+        # An error in ε is √(ᾱ/(1−ᾱ)) of one in x₀: where all is noise, a wrong lesion costs almost nothing. Dividing by ᾱ makes
+        # it the loss of v-prediction (Salimans and Ho 2022, app. D), in which every time counts.
+        late = (1 / self.alpha_bar[times].float()).clamp(max=config.late_weight)
+        counted = (late * weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]).to(self.device)
         square = (eps.float() - noise.to(self.device)).square().mean(1, keepdim=True)
         loss: Tensor = (square * counted).sum() / counted.sum()
         return loss
