@@ -30,6 +30,7 @@ def main() -> int:
     """Run the cases and print what came of them; 1 where one of them broke the promise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="begin with this case, to go on where a run ended")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long, whatever --cases says")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="this one case")
@@ -40,7 +41,8 @@ def main() -> int:
     where = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="spinepaint-fuzz-", dir=where) as folder:
         seeds = make_seeds(Path(folder) / "seeds")
-        numbers = iter([options.only]) if options.only is not None else iter(range(options.cases))
+        last = options.first + options.cases
+        numbers = iter(range(options.first, last) if options.only is None else [options.only])
         for result in run_cases(options.seed, _until(numbers, began + options.seconds), seeds, Path(folder)):
             results.append(result)
             if result.failure is not None:

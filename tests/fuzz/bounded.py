@@ -19,7 +19,7 @@ from tests.fuzz.seeds import Seed
 MEMORY_BYTES = 2**29  # above what the process has when it starts
 CASE_S = 2.0  # of processor time
 SILENCE_S = 60.0  # of wall time, for a process that waits for something
-BATCH = 2000
+BATCH = 500  # a child's; its memory is given back with it, and its time is what --seconds may be over
 _SIGNALS = {signal.SIGPROF: "hang", signal.SIGKILL: "killed"}
 
 
