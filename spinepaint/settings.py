@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from spinepaint.destinations import Destination, DestinationName
 from spinepaint.imaging.caps import Caps
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -45,6 +46,15 @@ class Settings(BaseSettings):
     """Whether outputs are de-identified (PS3.15 basic profile) where a request does not say."""
     deidentify_key: SecretStr = SecretStr("")
     """Secret of this deployment: with it nobody can confirm whose pseudonym one is, and a patient's studies share one."""
+
+    destinations: dict[DestinationName, Destination] = {}
+    """Where results can be delivered, by the name that a job gives; as JSON in the environment."""
+    delivery_attempts: Count = 8
+    """After this many tries that failed, a delivery fails."""
+    delivery_retry_s: Annotated[float, Field(ge=0)] = 30.0
+    """Wait before the second try; each further one waits twice as long, at most an hour."""
+    delivery_timeout_s: Seconds = 60.0
+    """A destination that is silent for this long has failed the try."""
 
     max_attempts: Count = 3
     """After this many attempts that stopped or failed, a job fails."""

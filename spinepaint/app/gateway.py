@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from spinepaint import __version__
-from spinepaint.app import problems
+from spinepaint.app import dicom_web, problems
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
 from spinepaint.app.intake import Intake
 from spinepaint.app.openapi import PROBLEMS
@@ -43,7 +43,7 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
         redoc_url=None,
         redirect_slashes=False,
     )
-    for part in (series, jobs, events, results, service):
+    for part in (series, jobs, events, results, service, dicom_web):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, hosts=hosts)

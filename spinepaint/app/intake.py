@@ -1,6 +1,8 @@
 """From an upload to a series in the ledger: wholly checked first, or nothing is kept."""
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -11,12 +13,21 @@ from spinepaint.app.uploads import Upload
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.dicom_entries import StoredInstance, StoredSeries, by_series
 from spinepaint.store.layout import new_id, source_prefix
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import Series
 
 # Each decodes a whole series in memory.
 READERS = 2
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a DICOMweb store request: the series that were taken, and each instance that was not."""
+
+    series: list[tuple[Series, StoredSeries]]
+    failures: list[dict[str, Any]]
 
 
 class Intake:
@@ -47,28 +58,46 @@ class Intake:
             item["file"] = upload.names.get(item["file"], item["file"])
         return report
 
+    async def store(self, upload: Upload, study_uid: str | None) -> Stored:
+        """Take every series of an upload that is accepted, all of them of `study_uid` where one is given.
+
+        A series that is kept already with the same content is not kept twice.
+        """
+        return await to_thread.run_sync(partial(self._store, upload, study_uid), limiter=self._readers)
+
     def _admit(self, upload: Upload, series_uid: str | None) -> Series:
-        found = read_apart("read", upload.source, series_uid, self._settings.caps)
+        spill = upload.folder / "unpacked"
+        if upload.source.is_file():
+            spill.mkdir()
+        found = read_apart("read", upload.source, series_uid, self._settings.caps, spill=spill)
+        return self._enter(found, spill if spill.exists() and any(spill.iterdir()) else upload.folder)[0]
+
+    def _store(self, upload: Upload, study_uid: str | None) -> Stored:
+        answer = read_apart("store", upload.folder, None, self._settings.caps, study_uid=study_uid)
+        failures = [failure | {"file": upload.names.get(failure["file"])} for failure in answer["failures"]]
+        return Stored([self._enter(found, upload.folder, once=True) for found in answer["series"]], failures)
+
+    def _enter(self, found: dict[str, Any], folder: Path, once: bool = False) -> tuple[Series, StoredSeries]:
+        """Keep the files of a series that was read, and enter it; with `once`, unless the same is kept already."""
         series_id = new_id()
         prefix = source_prefix(series_id)
+        kept = [StoredInstance(prefix + file["name"], file["indexed"]) for file in found["files"] if file["indexed"]]
+        dicom = by_series(kept)
+        if once and (first := self._ledger.source_of(dicom[0].series_uid, dicom[0].digest)):
+            return first, dicom[0]
+        alone = not dicom and len(found["files"]) == 1  # perhaps a zip, which is opened only where it is not in a folder
         try:
-            return self._ledger.add_series(
+            for file in found["files"]:
+                self._artifacts.put_file(prefix + file["name"], folder / file["name"])
+            series = self._ledger.add_series(
                 series_id=series_id,
                 sha256=found["sha256"],
                 geometry=found["geometry"],
                 warnings=found["warnings"],
-                artifact_key=self._store(upload, found["files"], prefix),
+                artifact_key=prefix + found["files"][0]["name"] if alone else prefix,
+                dicom=dicom,
             )
         except BaseException:
             self._artifacts.delete_prefix(prefix)
             raise
-
-    def _store(self, upload: Upload, accepted: list[str], prefix: str) -> str:
-        """Keep the one file, or those of the many that belong to the series; the artifact's key."""
-        if len(upload.names) == 1:
-            name = next(iter(upload.names))
-            self._artifacts.put_file(prefix + name, upload.source)
-            return prefix + name
-        for name in accepted:
-            self._artifacts.put_file(prefix + name, upload.folder / name)
-        return prefix
+        return series, dicom[0] if dicom else StoredSeries("", "", "", ())

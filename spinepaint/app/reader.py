@@ -20,13 +20,19 @@ from spinepaint.imaging.errors import InstanceReason, Refusal
 TIMEOUT_S = 300.0
 
 
-def read_apart(task: str, source: Path, series_uid: str | None, caps: Caps) -> dict[str, Any]:
+def read_apart(
+    task: str, source: Path, series_uid: str | None, caps: Caps, *, spill: Path | None = None, study_uid: str | None = None
+) -> dict[str, Any]:
     """Run `task` on a source, and wait for it.
 
-    `check` gives the report of `spinepaint check`. `read` gives sha256, warnings, the names of the accepted
-    files and the geometry of the series. Raises Refusal for input that is not taken, or not read in time.
+    `check` gives the report of `spinepaint check`. `read` gives sha256, warnings, geometry and the files of the
+    series: each with its name in the source, or in `spill` (a new folder) where it lay in a zip, and its index for
+    DICOMweb, None where it cannot be addressed. `store` does that for every series of a DICOMweb store request,
+    with `study_uid` the study they must be of, and gives the instances that are not taken. Raises Refusal for input
+    that is not taken, or not read in time.
     """
     request = {"task": task, "source": str(source), "series_uid": series_uid, "caps": asdict(caps)}
+    request |= {"spill": None if spill is None else str(spill), "study_uid": study_uid}
     argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.reader"]
     try:
         done = subprocess.run(  # noqa: S603 - our own command
@@ -43,28 +49,19 @@ def read_apart(task: str, source: Path, series_uid: str | None, caps: Caps) -> d
     return answer
 
 
-def _answer(task: str, source: Path, series_uid: str | None, caps: Caps) -> dict[str, Any]:
-    from spinepaint.imaging.reading import check, read_series
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    from spinepaint.app.reading_tasks import check_source, read_source, store_instances
 
-    if task == "check":
-        return check(source, series_uid=series_uid, caps=caps).as_dict()
+    source, series_uid, caps = Path(request["source"]), request["series_uid"], Caps(**request["caps"])
     try:
-        series = read_series(source, series_uid=series_uid, caps=caps)
+        match request["task"]:
+            case "check":
+                return check_source(source, series_uid, caps)
+            case "store":
+                return store_instances(source, request["study_uid"], caps)
+        return read_source(source, series_uid, caps, request["spill"] and Path(request["spill"]))
     except Refusal as refusal:
         return {"refusal": asdict(refusal)}
-    volume = series.volume
-    return {
-        "sha256": series.sha256,
-        "warnings": list(series.warnings),
-        "files": [verdict.file for verdict in series.report.files if verdict.verdict == "accepted"],
-        "geometry": {
-            "series_uid": series.series_uid,
-            "instances": len(volume.datasets),
-            "shape": list(volume.voxels.shape),
-            "spacing_mm": list(volume.spacing),
-            "affine": volume.affine.tolist(),
-        },
-    }
 
 
 def _main() -> None:
@@ -74,7 +71,7 @@ def _main() -> None:
     caps = Caps(**request["caps"])
     limit_memory(caps.reader_memory_bytes)
     try:
-        answer = _answer(request["task"], Path(request["source"]), request["series_uid"], caps)
+        answer = _answer(request)
     except MemoryError:
         answer = {"refusal": asdict(caps.refusal("reader_memory_bytes", "needs more to be read"))}
     json.dump(answer, sys.stdout)

@@ -1,17 +1,21 @@
 """What the API takes and gives. Unknown fields are refused, so that a misspelt option is never ignored."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from spinepaint.app.choices import Method, Solver
+from spinepaint.destinations import DestinationName
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity, condition_index
+from spinepaint.store.dicom_models import DicomDelivery
 from spinepaint.store.models import ACTIVE, Job, JobState, Series
 
 MAX_SAMPLES = 64
+Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Millimetre = Annotated[FiniteFloat, Field(ge=-10_000, le=10_000)]
 
 
@@ -32,6 +36,7 @@ class EditSpec(BaseModel):
     sigma_mm: Annotated[FiniteFloat, Field(ge=2, le=40)] | None = None
     deidentify: bool | None = None
     new_study: bool = False
+    destination: DestinationName | None = None
 
     @model_validator(mode="after")
     def _severity_of_pathology(self) -> Self:
@@ -43,19 +48,26 @@ class EditSpec(BaseModel):
 
     def as_spec(self) -> dict[str, Any]:
         """Plain JSON values for the pipeline, without what the caller left to it."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"series_id"})
+        return self.model_dump(mode="json", exclude_none=True, exclude={"series_id", "series_uid", "destination"})
 
 
 class InpaintSpec(EditSpec):
     """The `spec` of `POST /v1/inpaint`: the edit, and which series where the upload holds several."""
 
-    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")] | None = None
+    series_uid: Uid | None = None
 
 
 class JobRequest(EditSpec):
-    """The body of `POST /v1/jobs`."""
+    """The body of `POST /v1/jobs`: the series by its id here, or the one stored last under a Series Instance UID."""
 
-    series_id: UUID
+    series_id: UUID | None = None
+    series_uid: Uid | None = None
+
+    @model_validator(mode="after")
+    def _one_series(self) -> Self:
+        if (self.series_id is None) == (self.series_uid is None):
+            raise PydanticCustomError("series", "give one of series_id and series_uid")
+        return self
 
 
 class Geometry(BaseModel):
@@ -89,6 +101,25 @@ class SeriesView(BaseModel):
         )
 
 
+class DeliveryView(BaseModel):
+    """A result on its way to a destination: pending, delivered, or failed; `problem` is what the last try met."""
+
+    destination: str
+    state: Literal["pending", "delivered", "failed"]
+    attempts: int
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    problem: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, delivery: DicomDelivery) -> Self:
+        """The view of a ledger row."""
+        return cls.model_validate(
+            {name: getattr(delivery, name) for name in ("destination", "state", "attempts", "delivered_at", "problem")}
+            | {"next_attempt_at": delivery.due_at}
+        )
+
+
 class JobView(BaseModel):
     """A job as it stands; `links` has what can be done with it now."""
 
@@ -102,10 +133,11 @@ class JobView(BaseModel):
     attempts: int
     links: dict[str, str]
     problem: dict[str, Any] | None = None
+    deliveries: list[DeliveryView] = []
 
     @classmethod
-    def of(cls, job: Job) -> Self:
-        """The view of a ledger row."""
+    def of(cls, job: Job, deliveries: Sequence[DicomDelivery] = ()) -> Self:
+        """The view of a ledger row, and of its deliveries."""
         return cls(
             id=UUID(job.id),
             state=JobState(job.state),
@@ -117,6 +149,7 @@ class JobView(BaseModel):
             attempts=job.attempts,
             links=_links(job),
             problem=job.problem,
+            deliveries=[DeliveryView.of(delivery) for delivery in deliveries],
         )
 
 

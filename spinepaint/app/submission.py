@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Header
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from spinepaint.app.problems import problem_response, refusal_in
 from spinepaint.app.results import chosen_media_type, result_response
 from spinepaint.app.schemas import EditSpec, JobView, job_path
+from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.errors import UnknownJob
@@ -28,23 +30,37 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, patt
 
 
 def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, key: str | None) -> Job:
-    """Queue a job for a series; with an idempotency key, the first one for the same content and spec."""
+    """Queue a job for a series; with an idempotency key, the first one for the same content and spec.
+
+    Raises Refusal for a destination that the settings do not name.
+    """
+    if spec.destination is not None and spec.destination not in settings.destinations:
+        known = ", ".join(sorted(settings.destinations)) or "none"
+        raise Refusal("unknown-destination", "There is no destination of that name.", f"The settings name: {known}.")
     asked = spec.as_spec()
-    fingerprint = hashlib.sha256(json.dumps([series.sha256, asked], sort_keys=True).encode()).hexdigest()
+    identity = [series.sha256, asked, *([spec.destination] if spec.destination else [])]
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ledger.submit_job(
         series.id,
         {"deidentify": settings.deidentify} | asked | {"series_uid": series.geometry["series_uid"]},
         idempotency_key=key,
         fingerprint=fingerprint if key else None,
+        destination=spec.destination,
         max_attempts=settings.max_attempts,
         queue_cap=settings.max_queued_jobs,
     )
 
 
-def accepted(job: Job) -> Response:
+def job_views(ledger: Ledger, jobs: Sequence[Job]) -> list[JobView]:
+    """Jobs as they stand, with their deliveries."""
+    deliveries = ledger.dicom_deliveries([job.id for job in jobs])
+    return [JobView.of(job, [delivery for delivery in deliveries if delivery.job_id == job.id]) for job in jobs]
+
+
+def accepted(ledger: Ledger, job: Job) -> Response:
     """202 with the job, where it is, and when to ask again."""
     headers = {"Location": job_path(job.id), "Retry-After": str(RETRY_AFTER_S)}
-    return JSONResponse(JobView.of(job).model_dump(mode="json"), status_code=202, headers=headers)
+    return JSONResponse(job_views(ledger, [job])[0].model_dump(mode="json"), status_code=202, headers=headers)
 
 
 def preferred_wait_s(prefer: str | None) -> float:
@@ -56,7 +72,7 @@ def preferred_wait_s(prefer: str | None) -> float:
 async def answer_when_ready(ledger: Ledger, artifacts: ArtifactStore, job: Job, *, wait_s: float, accept: str) -> Response:
     """The result if the job succeeds within `wait_s`, its problem if it fails, else 202."""
     if wait_s <= 0:
-        return accepted(job)
+        return await run_in_threadpool(accepted, ledger, job)
     chosen_media_type(accept)
     deadline = time.monotonic() + wait_s
     while job.state in ACTIVE and time.monotonic() < deadline:
@@ -68,7 +84,7 @@ async def answer_when_ready(ledger: Ledger, artifacts: ArtifactStore, job: Job, 
     elif job.state == JobState.FAILED:
         response = problem_response(refusal_in(job.problem or {}))
     else:
-        response = accepted(job)
+        response = await run_in_threadpool(accepted, ledger, job)
     response.headers.update(applied)
     return response
 

@@ -6,7 +6,7 @@ client which of its files a refusal is about. Nothing of a client's name reaches
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,11 +64,22 @@ async def received(request: Request, parent: Path, caps: Caps, fields: frozenset
     Raises Refusal: 413 beyond a limit, 415 for another content type, 400 for a malformed or cut body,
     408 when nothing arrives for a minute, 422 for a field that is not known.
     """
-    boundary = _boundary(request)
+    boundary = boundary_of(request, b"multipart/form-data", "The files go in `files`.")
+    async with streamed(request, parent, caps, boundary, lambda upload: Form(upload, caps, fields)) as upload:
+        if not upload.names:
+            raise Refusal("no-files", "The form has no files.", "Send DICOM files, or one zip, as `files`.")
+        yield upload
+
+
+@asynccontextmanager
+async def streamed(
+    request: Request, parent: Path, caps: Caps, boundary: bytes, make_form: Callable[[Upload], "Form"]
+) -> AsyncIterator[Upload]:
+    """Stream a multipart body of whatever kind through the form that `make_form` makes. Raises Refusal as `received` does."""
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="upload-", dir=parent) as folder:
         upload = Upload(Path(folder))
-        form = _Form(upload, caps, fields)
+        form = make_form(upload)
         try:
             length = request.headers.get("content-length", "")
             caps.enforce("upload_bytes", int(length) if length.isdecimal() else 0)
@@ -78,21 +89,20 @@ async def received(request: Request, parent: Path, caps: Caps, fields: frozenset
             raise
         finally:
             form.close()
-        if not upload.names:
-            raise Refusal("no-files", "The form has no files.", "Send DICOM files, or one zip, as `files`.")
         yield upload
 
 
-def _boundary(request: Request) -> bytes:
+def boundary_of(request: Request, media_type: bytes, advice: str) -> bytes:
+    """The boundary of a multipart body. Raises Refusal 415 for a body of another kind than `media_type`."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal("unsupported-encoding", "Compressed bodies are not taken.", "Send a zip instead.", status=415)
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise Refusal("unsupported-media-type", "Send multipart/form-data.", "The files go in `files`.", status=415)
+    if kind != media_type or not options.get(b"boundary"):
+        raise Refusal("unsupported-media-type", f"Send {media_type.decode()}.", advice, status=415)
     return options[b"boundary"]
 
 
-async def _receive(request: Request, boundary: bytes, form: "_Form", caps: Caps) -> None:
+async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps) -> None:
     size = 0
     stream = request.stream()
     try:
@@ -126,7 +136,7 @@ async def _drain(request: Request) -> None:
                     return
 
 
-class _Form:
+class Form:
     """The parser's callbacks: collects what a chunk holds, for `flush` to write off the event loop."""
 
     def __init__(self, upload: Upload, caps: Caps, fields: frozenset[str]) -> None:
@@ -135,18 +145,19 @@ class _Form:
         self._upload = upload
         self._caps = caps
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
-        self._disposition = b""
+        self._headers: dict[bytes, bytes] = {}
         self._field: str | None = None
         self._value = bytearray()
         self._file: IO[bytes] | None = None
         self._pending: list[tuple[IO[bytes], bytes]] = []
 
     def callbacks(self) -> "MultipartCallbacks":
+        """What the parser calls."""
         return {
             "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
             "on_header_end": self._header_end,
-            "on_headers_finished": self._part_begin,
+            "on_headers_finished": self._headers_end,
             "on_part_data": self._part_data,
             "on_part_end": self._part_end,
             "on_end": self._end,
@@ -162,6 +173,7 @@ class _Form:
         self._pending.clear()
 
     def close(self) -> None:
+        """Let go of every file, however the upload ended."""
         for file, _data in self._pending:
             file.close()
         if self._file is not None:
@@ -169,23 +181,27 @@ class _Form:
 
     def _header_end(self) -> None:
         name, value = self._header
-        if bytes(name).lower() == b"content-disposition":
-            self._disposition = bytes(value)
+        self._headers[bytes(name).lower()] = bytes(value)
         self._header = (bytearray(), bytearray())
 
-    def _part_begin(self) -> None:
-        _kind, options = parse_options_header(self._disposition)
-        self._disposition = b""
+    def _headers_end(self) -> None:
+        headers, self._headers = self._headers, {}
+        self.part_begin(headers)
+
+    def part_begin(self, headers: Mapping[bytes, bytes]) -> None:
+        """A part of these headers (names in small letters) begins: a file or a field. Raises Refusal for any other."""
+        _kind, options = parse_options_header(headers.get(b"content-disposition"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name == "files":
-            self._open(options.get(b"filename", b"").decode("utf-8", "replace"))
+            self.open_file(options.get(b"filename", b"").decode("utf-8", "replace"))
         elif name in self._known and name not in self._upload.fields:
             self._field = name
         else:
             known = ", ".join(sorted({"files"} | self._known))
             raise Refusal("invalid-request", "The form has an unknown or repeated field.", f"Known are: {known}.")
 
-    def _open(self, client_name: str) -> None:
+    def open_file(self, client_name: str) -> None:
+        """Have the part that begins written to the next numbered file. Raises Refusal beyond the cap."""
         number = f"{len(self._upload.names) + 1:06d}"
         self._caps.enforce("upload_files", len(self._upload.names) + 1)
         printable = "".join(c for c in client_name if c.isprintable())

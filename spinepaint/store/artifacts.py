@@ -81,6 +81,10 @@ class ArtifactStore:
         chunks = obstore.get(self._store, _checked(key)).stream(min_chunk_size=chunk_bytes)
         return (bytes(chunk) for chunk in chunks)
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Some bytes of a file, from `start` on."""
+        return bytes(obstore.get_range(self._store, _checked(key), start=start, length=length))
+
     def size(self, key: str) -> int:
         """Bytes of a file."""
         return int(obstore.head(self._store, _checked(key))["size"])

@@ -14,6 +14,7 @@ from types import FrameType
 
 from spinepaint.settings import Settings
 from spinepaint.store import Ledger, migrate
+from spinepaint.worker.delivery import DeliveryThread
 from spinepaint.worker.reaper import make_reaper
 from spinepaint.worker.runner import PipelineFunction
 from spinepaint.worker.scratch import own_scratch
@@ -86,7 +87,7 @@ class TaskProcess:
 
 
 def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> None:
-    """Run jobs and reap, until SIGTERM or SIGINT; the database is migrated first.
+    """Run jobs, reap and deliver, until SIGTERM or SIGINT; the database is migrated first.
 
     This process holds no torch and no jobs: it keeps a second one running that does, and starts that again whenever it
     dies. `run` is the pipeline, a function that can be imported by name; the real one where it is None.
@@ -103,6 +104,8 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
     migrate(settings.database_url)
     tasks = TaskProcess(settings, Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s), run)
     reaper = make_reaper(settings)
+    delivery = DeliveryThread(settings)
+    delivery.start()
     try:
         while not stop_asked:
             tasks.tend()
@@ -111,3 +114,4 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
             time.sleep(settings.announce_every_s)
     finally:
         tasks.stop()
+        delivery.stop(1.0)

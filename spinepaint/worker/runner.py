@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from sqlalchemy.exc import OperationalError
 
-from spinepaint.imaging.errors import Refusal
 from spinepaint.imaging.dicom_index import index_instance
+from spinepaint.imaging.errors import Refusal
 from spinepaint.store import ArtifactStore, Claim, JobState, Ledger, StoredInstance, StoredSeries, by_series, result_prefix
 from spinepaint.worker.attempt import Attempt, AttemptLost, OverTime, WorkerStopping
 from spinepaint.worker.problems import internal_problem, memory_problem, time_problem

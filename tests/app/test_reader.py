@@ -19,7 +19,7 @@ def test_what_is_read_apart_is_what_would_be_read_here(series_files: list[Path])
     series = reading.read_series(folder)
     assert found["sha256"] == series.sha256
     assert found["geometry"]["affine"] == series.volume.affine.tolist()
-    assert sorted(found["files"]) == sorted(path.name for path in series_files)
+    assert sorted(file["name"] for file in found["files"]) == sorted(path.name for path in series_files)
     assert reader.read_apart("check", folder, None, Caps()) == reading.check(folder).as_dict()
 
 

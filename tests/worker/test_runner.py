@@ -214,8 +214,8 @@ class Forgetful(Ledger):
 
     answers = 0
 
-    def succeed(self, job_id: str, token: str, report: dict[str, Any], result_key: str) -> bool:
-        delivered = super().succeed(job_id, token, report, result_key)
+    def succeed(self, job_id: str, token: str, *arguments: Any, **options: Any) -> bool:
+        delivered = super().succeed(job_id, token, *arguments, **options)
         self.answers += 1
         if self.answers == 1:
             raise OperationalError("UPDATE", None, ConnectionError("gone"))

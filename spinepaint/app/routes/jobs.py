@@ -12,7 +12,7 @@ from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
 from spinepaint.app.openapi import SPEC, multipart
 from spinepaint.app.problems import validation_response
 from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView
-from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_ready, known_job, preferred_wait_s, submit
+from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_ready, job_views, known_job, preferred_wait_s, submit
 from spinepaint.app.uploads import received
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.errors import LedgerError, UnknownSeries
@@ -24,10 +24,10 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 @router.post("/jobs", status_code=202, response_model=JobView)
 def create_job(body: JobRequest, ledger: LedgerDep, settings: SettingsDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Queue an edit of a series."""
-    series = ledger.get_series(str(body.series_id))
+    series = ledger.source_of(body.series_uid) if body.series_uid else ledger.get_series(str(body.series_id))
     if series is None:
         raise UnknownSeries
-    return accepted(submit(ledger, settings, series, body, idempotency_key))
+    return accepted(ledger, submit(ledger, settings, series, body, idempotency_key))
 
 
 @router.post("/inpaint", status_code=202, response_model=JobView, openapi_extra=multipart(spec=SPEC))
@@ -70,16 +70,27 @@ def list_jobs(
 ) -> JobPage:
     """Jobs, newest first, a page at a time."""
     page = ledger.list_jobs(state=state, cursor=cursor, limit=limit)
-    return JobPage(jobs=[JobView.of(job) for job in page.jobs], next=page.next_cursor)
+    return JobPage(jobs=job_views(ledger, page.jobs), next=page.next_cursor)
 
 
 @router.get("/jobs/{job_id}")
 def get_job(job_id: UUID, ledger: LedgerDep) -> JobView:
     """A job as it stands."""
-    return JobView.of(known_job(ledger, str(job_id)))
+    return job_views(ledger, [known_job(ledger, str(job_id))])[0]
 
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel_job(job_id: UUID, ledger: LedgerDep) -> JobView:
     """Cancel a job that has not ended; 409 once it has."""
-    return JobView.of(ledger.cancel(str(job_id)))
+    return job_views(ledger, [ledger.cancel(str(job_id))])[0]
+
+
+@router.post("/jobs/{job_id}/deliveries/{destination}/retry", status_code=202)
+def retry_delivery(job_id: UUID, destination: str, ledger: LedgerDep) -> JobView:
+    """Try a delivery that was given up again; 409 while it is pending, once it is done, or where there is no result."""
+    job = known_job(ledger, str(job_id))
+    if not any(delivery.destination == destination for delivery in ledger.dicom_deliveries([job.id])):
+        raise Refusal("unknown-delivery", "The job has no delivery to a destination of that name.", status=404)
+    if not ledger.redeliver(job.id, destination):
+        raise Refusal("not-failed", "The delivery has not failed, or there is no result to deliver.", status=409)
+    return job_views(ledger, [job])[0]

@@ -1,0 +1,124 @@
+"""Media types of DICOMweb requests and responses (RFC 9110 12.5.1, PS3.18 8.7)."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from spinepaint.imaging.errors import Refusal
+
+DICOM_JSON = "application/dicom+json"
+DICOM = "application/dicom"
+OCTETS = "application/octet-stream"
+RELATED = "multipart/related"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+NATIVE_LITTLE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
+COMPRESSED = {
+    "1.2.840.10008.1.2.5": "image/dicom-rle",
+    "1.2.840.10008.1.2.4.57": "image/jpeg",
+    "1.2.840.10008.1.2.4.70": "image/jpeg",
+    "1.2.840.10008.1.2.4.80": "image/jls",
+    "1.2.840.10008.1.2.4.81": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2",
+    "1.2.840.10008.1.2.4.91": "image/jp2",
+}
+"""Media type of a compressed frame by its transfer syntax (PS3.18 8.7.3.3.2)."""
+
+_PARAMETER = re.compile(r';\s*([A-Za-z0-9_-]+)\s*=\s*(?:"([^"]*)"|([^";,\s]*))')
+_ITEM = re.compile(r'(?:[^",]|"[^"]*"?)+')
+
+
+@dataclass(frozen=True)
+class MediaRange:
+    """One range of an Accept header; names in small letters."""
+
+    media_type: str
+    parameters: dict[str, str]
+    quality: float
+
+    @property
+    def part(self) -> str:
+        """What a part of it is: the `type` of a multipart range."""
+        return self.parameters.get("type", "*/*").lower()
+
+
+def media_ranges(accept: str) -> list[MediaRange]:
+    """The ranges of an Accept header, best first; those with q=0 are left out."""
+    found = []
+    for item in _ITEM.findall(accept[:2000]):
+        parameters = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(item)}
+        try:
+            quality = float(parameters.get("q", "1"))
+        except ValueError:
+            quality = 0.0
+        if quality > 0 and item.strip():
+            found.append(MediaRange(item.partition(";")[0].strip().lower(), parameters, quality))
+    return sorted(found, key=lambda media: -media.quality)
+
+
+def accepted_by(request: Request) -> list[MediaRange]:
+    """What the client accepts: the query parameter `accept` (PS3.18 8.3.3.1), else the header, else anything."""
+    return media_ranges(request.query_params.get("accept") or request.headers.get("accept") or "*/*")
+
+
+def require_json(request: Request) -> None:
+    """Raise Refusal 406 where the client does not take DICOM JSON."""
+    if not any(m.media_type in (DICOM_JSON, "application/json", "application/*", "*/*") for m in accepted_by(request)):
+        raise not_acceptable(DICOM_JSON)
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How instances or frames go out: `transfer_syntax` None is as stored, `multipart` whether as parts."""
+
+    media_type: str
+    transfer_syntax: str | None
+    multipart: bool = True
+
+
+def instance_representation(request: Request, stored: Collection[str], *, single: bool) -> Representation:
+    """How to send instances that are stored in these transfer syntaxes.
+
+    Without a `transfer-syntax` it is Explicit VR Little Endian (PS3.18 8.7.3.5.2); `*` is as stored. Raises Refusal 406.
+    """
+    for media in accepted_by(request):
+        if media.media_type in (RELATED, "multipart/*", "*/*") and media.part in (DICOM, "application/*", "*/*"):
+            multipart = True
+        elif media.media_type == DICOM and single:
+            multipart = False
+        else:
+            continue
+        asked = media.parameters.get("transfer-syntax", EXPLICIT_LITTLE)
+        if asked == "*" or set(stored) == {asked}:
+            return Representation(DICOM, None, multipart)
+        if asked == EXPLICIT_LITTLE:
+            return Representation(DICOM, EXPLICIT_LITTLE, multipart)
+    raise not_acceptable(f'{RELATED}; type="{DICOM}", with transfer-syntax {EXPLICIT_LITTLE}, * or the stored one')
+
+
+def frame_representation(request: Request, stored: str) -> Representation:
+    """How to send frames of an instance that is stored in this transfer syntax.
+
+    `application/octet-stream` is uncompressed little endian; a compressed media type, or a `transfer-syntax` of `*` or the
+    stored one, is the frame as it is stored. Raises Refusal 406.
+    """
+    own_type = COMPRESSED.get(stored, OCTETS)
+    for media in accepted_by(request):
+        multipart = media.media_type in (RELATED, "multipart/*", "*/*")
+        kind = media.part if multipart else media.media_type
+        asked = media.parameters.get("transfer-syntax")
+        if kind in (own_type, "image/*", OCTETS, "*/*") and own_type != OCTETS and asked in ("*", stored):
+            return Representation(own_type, None)
+        if kind in (own_type, "image/*") and own_type != OCTETS and asked is None:
+            return Representation(own_type, None)
+        if kind in (OCTETS, "application/*", "*/*") and (asked in (None, EXPLICIT_LITTLE) or asked in ("*", stored)):
+            return Representation(OCTETS, None if stored in NATIVE_LITTLE else EXPLICIT_LITTLE)
+    raise not_acceptable(f'{RELATED}; type="{OCTETS}", or as stored: {own_type}')
+
+
+def not_acceptable(offered: str) -> Refusal:
+    """406, with what there is instead."""
+    return Refusal("not-acceptable", "None of the accepted media types can be given.", f"There is {offered}.", status=406)

@@ -1,0 +1,145 @@
+"""What the reader's process does with an upload. Imported by that process alone, so the gateway stays without pydicom."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.check_report import CheckReport
+from spinepaint.imaging.dicom_index import IndexedInstance, index_instance
+from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.read_header import BadInstanceError, Header, read_header
+from spinepaint.imaging.reading import SourceSeries, check, read_series
+from spinepaint.imaging.unpacking import DiskFile, SourceFile, unpacked
+
+# Failure Reason (0008,1197) of instances that are not stored (PS3.18 I.2.2).
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+DOES_NOT_MATCH = 0xA900  # the data set is not what its SOP class, or the request, says
+ANOTHER_STUDY = 0xA901
+CANNOT_UNDERSTAND = 0xC000
+
+
+def check_source(source: Path, series_uid: str | None, caps: Caps) -> dict[str, Any]:
+    """The report of `spinepaint check`."""
+    return check(source, series_uid=series_uid, caps=caps).as_dict()
+
+
+def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | None) -> dict[str, Any]:
+    """A series that is accepted, with its files; what lies in a zip is copied to `spill`. Raises Refusal."""
+    series = read_series(source, series_uid=series_uid, caps=caps)
+    files = _kept_files(source, series, caps, spill)
+    if files is None:  # without UIDs DICOMweb cannot address it, but it can be painted into all the same
+        names = [verdict.file for verdict in series.report.files if verdict.verdict == "accepted"]
+        files = [{"name": name, "indexed": None} for name in ([source.name] if source.is_file() else names)]
+    return _described(series) | {"files": files}
+
+
+def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str, Any]:
+    """Read every series of a store request: those that are accepted, and each instance that is not with a Failure Reason.
+
+    Nothing is taken where one instance cannot be read, since it may be a slice of any of the series.
+    """
+    headers: dict[str, Header | None] = {}
+    failures: list[dict[str, Any]] = []
+    for path in sorted(folder.iterdir()):
+        header = headers[path.name] = _header(path, caps)
+        if header is not None and study_uid is not None and header.study_uid != study_uid:
+            failures.append(_failure(path.name, header, ANOTHER_STUDY, "it is not of the study of the request"))
+            path.unlink()
+    if not any(folder.iterdir()):
+        return {"series": [], "failures": failures}
+    report = check(folder, caps=caps)
+    accepted: list[dict[str, Any]] = []
+    reasons = {verdict.file: verdict.reason for verdict in report.files}
+    for verdict in report.series if _nothing_is_broken(report) else ():
+        if verdict.verdict != "accepted":
+            continue
+        try:
+            found = read_source(folder, verdict.series_uid, caps, None)
+            if all(file["indexed"] for file in found["files"]):
+                accepted.append(found)
+        except Refusal as refusal:
+            named = {instance.file: instance.reason for instance in refusal.instances}
+            whole = f"its series: {refusal.title}"
+            in_it = [name for name, header in headers.items() if header and header.series_uid == verdict.series_uid]
+            reasons |= {name: named.get(name, whole) for name in in_it}
+    taken = {file["name"] for series in accepted for file in series["files"]}
+    for path in sorted(folder.iterdir()):
+        if path.name not in taken:
+            header = headers[path.name]
+            reason = reasons.get(path.name, report.refusal.title if report.refusal else "it cannot be used")
+            failures.append(_failure(path.name, header, _code(header), reason))
+    return {"series": accepted, "failures": failures}
+
+
+def _nothing_is_broken(report: CheckReport) -> bool:
+    """Whether what speaks against the source as a whole is at most that there are several series, or none."""
+    in_series = {verdict.verdict for verdict in report.series}
+    return "accepted" in in_series and (report.refusal is None or report.refusal.type == "several-series")
+
+
+def _described(series: SourceSeries) -> dict[str, Any]:
+    volume = series.volume
+    return {
+        "sha256": series.sha256,
+        "warnings": list(series.warnings),
+        "geometry": {
+            "series_uid": series.series_uid,
+            "instances": len(volume.datasets),
+            "shape": list(volume.voxels.shape),
+            "spacing_mm": list(volume.spacing),
+            "affine": volume.affine.tolist(),
+        },
+    }
+
+
+def _kept_files(source: Path, series: SourceSeries, caps: Caps, spill: Path | None) -> list[dict[str, Any]] | None:
+    """The files of an accepted series, each once, with their index; None where one has no valid UIDs."""
+    wanted = {str(ds.SOPInstanceUID) for ds in series.volume.datasets}
+    found: list[dict[str, Any]] = []
+    with unpacked(source, caps) as listing:
+        for file in listing.files:
+            indexed = _index(file)
+            if indexed is None or indexed.series_uid != series.series_uid or indexed.sop_instance_uid not in wanted:
+                continue
+            wanted.discard(indexed.sop_instance_uid)
+            name = file.name if isinstance(file, DiskFile) else _spilt(file, spill, len(found) + 1)
+            found.append({"name": name, "indexed": indexed.as_dict()})
+    return None if wanted else found
+
+
+def _index(file: SourceFile) -> IndexedInstance | None:
+    with file.open() as stream:
+        return index_instance(stream)
+
+
+def _spilt(file: SourceFile, spill: Path | None, number: int) -> str:
+    if spill is None:
+        raise ValueError("a zip needs a folder for its files")
+    target = spill / f"{number:06d}"
+    with file.open() as stream, target.open("xb") as copy:
+        shutil.copyfileobj(stream, copy)
+    return target.name
+
+
+def _header(path: Path, caps: Caps) -> Header | None:
+    try:
+        return read_header(DiskFile(path, path.name), caps)
+    except BadInstanceError:
+        return None
+
+
+def _code(header: Header | None) -> int:
+    if header is None or header.sop_instance_uid is None:
+        return CANNOT_UNDERSTAND
+    return DOES_NOT_MATCH if header.modality in ("MR", "") else SOP_CLASS_NOT_SUPPORTED
+
+
+def _failure(name: str, header: Header | None, code: int, reason: str) -> dict[str, Any]:
+    return {
+        "file": name,
+        "sop_class_uid": header.sop_class_uid if header else None,
+        "sop_instance_uid": header.sop_instance_uid if header else None,
+        "code": code,
+        "reason": reason,
+    }

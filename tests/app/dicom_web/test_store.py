@@ -1,0 +1,137 @@
+"""STOW-RS, by the client of the field and by hand."""
+
+import logging
+from pathlib import Path
+
+import httpx
+import pytest
+from pydicom import Dataset, dcmread
+from requests.exceptions import HTTPError
+
+from tests.app.conftest import EDIT
+from tests.app.dicom_web.conftest import Gateway
+from tests.imaging.series_factory import make_series
+
+Parts = list[tuple[str, bytes]]
+
+
+def post(gateway: Gateway, parts: Parts, path: str = "/studies", **headers: str) -> httpx.Response:
+    """A store request with parts of (media type, content)."""
+    body = b"".join(b"--b\r\nContent-Type: " + kind.encode() + b"\r\n\r\n" + content + b"\r\n" for kind, content in parts)
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'} | headers
+    return httpx.post(f"{gateway.url}/dicom-web{path}", content=body + b"--b--\r\n", headers=headers, timeout=60)
+
+
+def instances(paths: list[Path]) -> Parts:
+    return [("application/dicom", path.read_bytes()) for path in paths]
+
+
+def test_a_stored_series_can_be_named_in_a_job(gateway: Gateway, source: list[Dataset], series_files: list[Path]) -> None:
+    answer = gateway.web.store_instances(source)
+    assert sorted(item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence) == sorted(
+        ds.SOPInstanceUID for ds in source
+    )
+    assert "FailedSOPSequence" not in answer
+    assert answer.RetrieveURL.endswith(f"/dicom-web/studies/{source[0].StudyInstanceUID}")
+    response = post(gateway, instances(series_files))
+    link = response.headers["link"]
+    assert f'title="{source[0].SeriesInstanceUID}"' in link
+    where = link.partition(">")[0].lstrip("<")
+    series = httpx.get(gateway.url + where).raise_for_status().json()
+    assert series["series_uid"] == source[0].SeriesInstanceUID
+    job = httpx.post(f"{gateway.url}/v1/jobs", json={"series_uid": series["series_uid"], **EDIT})
+    assert job.status_code == 202
+    assert job.json()["links"]["series"] == where
+
+
+def test_a_repeated_request_keeps_one_copy(gateway: Gateway, series_files: list[Path]) -> None:
+    first, second = (post(gateway, instances(series_files)) for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.headers["link"] == second.headers["link"]
+    assert len(gateway.artifacts.list("sources/")) == len(series_files)
+
+
+def test_two_series_in_one_request_are_both_kept(gateway: Gateway, series_files: list[Path], other_files: list[Path]) -> None:
+    response = post(gateway, instances([*series_files, *other_files]))
+    assert response.status_code == 200
+    assert response.headers["link"].count("/v1/series/") == 2
+    assert len(response.json()["00081199"]["Value"]) == len(series_files) + len(other_files)
+
+
+def test_what_is_not_a_sagittal_t2_series_is_named_beside_what_is(
+    gateway: Gateway, series_files: list[Path], tmp_path: Path
+) -> None:
+    axial = make_series(tmp_path, slices=5, rows=64, columns=64, spacing_mm=(4.4, 2.0, 2.0), seed=2, plane="axial")
+    response = post(gateway, instances([*series_files, *axial]))
+    assert response.status_code == 202
+    failed = Dataset.from_json(response.json()).FailedSOPSequence
+    assert {item.ReferencedSOPInstanceUID for item in failed} == {dcmread(path).SOPInstanceUID for path in axial}
+    assert {item.FailureReason for item in failed} == {0xA900}
+    assert all(item["00000902"].value for item in failed)
+    assert len(response.json()["00081199"]["Value"]) == len(series_files)
+
+
+def test_another_study_than_the_requests(gateway: Gateway, series_files: list[Path], source: list[Dataset]) -> None:
+    right = f"/studies/{source[0].StudyInstanceUID}"
+    assert post(gateway, instances(series_files), right).status_code == 200
+    wrong = post(gateway, instances(series_files), "/studies/1.2.3")
+    assert wrong.status_code == 409
+    assert {item["00081197"]["Value"][0] for item in wrong.json()["00081198"]["Value"]} == {0xA901}
+    assert "link" not in wrong.headers
+
+
+def test_nothing_is_kept_of_a_series_with_a_broken_instance(gateway: Gateway, series_files: list[Path]) -> None:
+    parts = instances(series_files)
+    parts[2] = (parts[2][0], parts[2][1][:-3000])
+    response = post(gateway, parts)
+    assert response.status_code == 409
+    assert len(response.json()["00081198"]["Value"]) == len(series_files)
+    assert gateway.artifacts.list("sources/") == []
+    assert gateway.ledger.locate(str(dcmread(series_files[0]).StudyInstanceUID)) == []
+
+
+def test_a_missing_slice_is_refused(gateway: Gateway, source: list[Dataset]) -> None:
+    with pytest.raises(HTTPError, match="409"):
+        gateway.web.store_instances([*source[:2], *source[3:]])
+
+
+def test_what_has_no_uid_is_among_the_other_failures(gateway: Gateway, series_files: list[Path]) -> None:
+    response = post(gateway, [*instances(series_files), ("application/dicom", b"not an instance")])
+    assert response.status_code == 202
+    (other,) = response.json()["0008119A"]["Value"]
+    assert other["00081197"]["Value"] == [0xC000]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "part", "status"),
+    [
+        ("multipart/form-data; boundary=b", "application/dicom", 415),
+        ('multipart/related; type="application/dicom+json"; boundary=b', "application/dicom", 415),
+        ('multipart/related; type="application/dicom"', "application/dicom", 415),
+        ('multipart/related; type="application/dicom"; boundary=b', "application/dicom+json", 415),
+        ('multipart/related; type="application/dicom"; boundary=other', "application/dicom", 400),
+    ],
+)
+def test_requests_of_another_kind(gateway: Gateway, content_type: str, part: str, status: int) -> None:
+    assert post(gateway, [(part, b"x")], **{"Content-Type": content_type}).status_code == status
+
+
+def test_caps_hold_as_for_any_upload(gateway: Gateway) -> None:
+    assert post(gateway, [("application/dicom", b"x" * 4_100_000)]).status_code == 413
+    assert post(gateway, [("application/dicom", b"x")] * 51).status_code == 413
+    assert list((gateway.settings.data_dir / "incoming").iterdir()) == []
+
+
+def test_only_json_is_answered(gateway: Gateway, series_files: list[Path]) -> None:
+    assert post(gateway, instances(series_files), Accept="application/dicom+xml").status_code == 406
+    assert gateway.artifacts.list("sources/") == []
+
+
+def test_nothing_of_the_patient_is_logged(gateway: Gateway, series_files: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="spinepaint"):
+        post(gateway, instances(series_files))
+        for path in ("/studies?PatientID=INVENTED-1", "/series?PatientName=Invented*", "/instances?00100020=INVENTED-1"):
+            assert httpx.get(f"{gateway.url}/dicom-web{path}").status_code == 200
+        assert httpx.get(f"{gateway.url}/dicom-web/studies?Patient=INVENTED-1").status_code == 400
+    assert "GET /dicom-web/studies 200" in caplog.text
+    assert "nvented" not in caplog.text.lower().replace("\n", " ")
