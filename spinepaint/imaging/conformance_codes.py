@@ -20,17 +20,23 @@ _GROUPS: dict[tuple[str | None, str], tuple[int, ...]] = {
 _BESIDES = {("C2348792", "UMLS")}  # Time Point, of TID 1502, which pydicom's dictionary lacks
 _IN_DICTIONARY = ("DCM", "SCT", "UCUM", "UMLS")
 _BY_OTHERS = ("I10", "RFC5646", "LN", "RADLEX", "NCIt", "FMA")
+_PRIVATE = "a code is of a private scheme"
 _LONGEST_VALUE, _LONGEST_MEANING = 16, 64
 
 
 def code_findings(dataset: Dataset) -> Iterator[str]:
-    """What is wrong with the coded entries of a data set, at any depth."""
-    yield from _walk(dataset, None, None)
+    """What is wrong with the coded entries of a data set, at any depth.
+
+    An image may have codes of its source's maker; the labels are all our own, and have public codes only.
+    """
+    for where, words in _walk(dataset, None, None):
+        if dataset.Modality != "MR" or words != _PRIVATE:
+            yield f"{where}: {words}"
 
 
-def _walk(item: Dataset, around: str | None, inside: str | None) -> Iterator[str]:
-    if inside is not None and inside.endswith("CodeSequence"):
-        yield from (f"{inside}: {words}" for words in _entry(item, around, inside))
+def _walk(item: Dataset, around: str | None, inside: str | None) -> Iterator[tuple[str, str]]:
+    if inside is not None and (inside.endswith("CodeSequence") or "CodeMeaning" in item):
+        yield from ((inside, words) for words in _entry(item, around, inside))
     for element in item:
         if element.VR == "SQ":
             for child in element.value:
@@ -44,8 +50,10 @@ def _entry(item: Dataset, around: str | None, inside: str) -> Iterator[str]:
         yield f"a code lacks its value, scheme or meaning ({value}, {scheme}, {meaning})"
     if len(str(item.get("CodeValue", ""))) > _LONGEST_VALUE or len(meaning) > _LONGEST_MEANING:
         yield f"the code {value} or its meaning is too long"
-    if scheme.startswith("99") or scheme not in (*_IN_DICTIONARY, *_BY_OTHERS):
-        yield f"the scheme of ({value}, {scheme}) is private or unknown"
+    if scheme.startswith("99"):
+        yield _PRIVATE
+    elif scheme not in (*_IN_DICTIONARY, *_BY_OTHERS):
+        yield f"the scheme of ({value}, {scheme}) is unknown"
     elif scheme in _IN_DICTIONARY and not _is_known(value, scheme):
         yield f"({value}, {scheme}) is in no dictionary"
     groups = _GROUPS.get((around, inside)) or _GROUPS.get((None, inside))

@@ -75,7 +75,8 @@ IMAGE: list[tuple[Spoil, str]] = [
     (lambda ds: ds.DerivationCodeSequence[0].pop("CodeMeaning"), "lacks"),
     (lambda ds: recode("PurposeOfReferenceCodeSequence", "121322")(ds.ContributingEquipmentSequence[0]), "not of CID 7005"),
     (lambda ds: recode("PurposeOfReferenceCodeSequence", "99999")(ds.SourceImageSequence[0]), "in no dictionary"),
-    (recode("DerivationCodeSequence", "x", "99MINE"), "private or unknown"),
+    (recode("DerivationCodeSequence", "x", "99MINE"), "not of CID 7203 or 7162"),
+    (recode("DerivationCodeSequence", "x", "MINE"), "is unknown"),
     (lengthen, "a value of 21 bytes, more than a DS may have"),
     (private, "is private"),
     (lambda ds: ds.add_new("SmallestImagePixelValue", "US", 3), "SmallestImagePixelValue does not belong"),
@@ -133,6 +134,15 @@ def test_a_label_about_other_images_is_found(output: list[Path], label: int) -> 
 
     spoil(output[label], elsewhere)
     assert any("names other images" in finding for finding in findings(output))
+
+
+def test_private_codes_are_a_sources_right_and_a_labels_fault(output: list[Path]) -> None:
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "A-1", "99VENDOR", "spine"
+    spoil(output[0], put(AnatomicRegionSequence=[region]))
+    assert findings(output) == []
+    spoil(output[-2], lambda ds: recode("AnatomicRegionSequence", "A-1", "99VENDOR")(ds.SegmentSequence[0]))
+    assert findings(output) == ["edit.dcm: AnatomicRegionSequence: a code is of a private scheme"]
 
 
 def test_faults_of_an_enhanced_image_are_found(enhanced: list[Path]) -> None:
