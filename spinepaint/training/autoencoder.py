@@ -17,6 +17,7 @@ from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.memory import channels_last
 from spinepaint.training.fitting import Stateful, cosine_rate, fit, generator_for
 from spinepaint.training.spider import is_held_out, read_slices
+from spinepaint.training.vqgan import Adversary, Perceptual
 
 GRID = 128
 _HELD_OUT = range(10**6, 10**6 + 6)
@@ -27,7 +28,8 @@ class AutoencoderTraining:
     """Settings of `spinepaint train autoencoder`.
 
     `spider` is the folder of real slices (None: phantoms alone); `phantoms` how many phantoms give
-    slices; `quantise_from` the step at which the codebook comes in.
+    slices; `quantise_from` the step at which the codebook comes in. `perceptual` and `adversarial` are the weights of the
+    VQGAN's terms (0 for none), which come in at the step `sharpen_from`: late, or they hinder the pixels' own loss.
     """
 
     run: str
@@ -37,6 +39,9 @@ class AutoencoderTraining:
     spacing_mm: float = 0.625
     steps: int = 4000
     quantise_from: int = 1500
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+    sharpen_from: int = 3000
     batch: int = 16
     rate: float = 1e-3
     final_rate: float = 5e-5
@@ -105,6 +110,8 @@ class AutoencoderTask:
         self.config = config
         self.model = channels_last(SliceAutoencoder(AutoencoderConfig(**config.model)))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.rate, weight_decay=1e-4)
+        self.perceptual = Perceptual() if config.perceptual else None
+        self.adversary = Adversary(config.rate / 4) if config.adversarial else None
         self.real = real_slices(Path(config.spider), config.spacing_mm, held_out=False) if config.spider else []
         self.phantom = phantom_slices(range(config.phantoms), config.spacing_mm)
         held_out = real_slices(Path(config.spider), config.spacing_mm, held_out=True) if config.spider else []
@@ -117,7 +124,8 @@ class AutoencoderTask:
 
     def parts(self) -> dict[str, Stateful]:
         """Weights with the codebook's averages, and the optimiser."""
-        return {"model": _WithBuffers(self.model), "optimizer": self.optimizer}
+        kept: dict[str, Stateful] = {"model": _WithBuffers(self.model), "optimizer": self.optimizer}
+        return kept | ({"adversary": self.adversary} if self.adversary else {})
 
     def step(self, number: int) -> dict[str, float]:
         """One optimiser step."""
@@ -139,11 +147,17 @@ class AutoencoderTask:
         loss = functional.l1_loss(decoded, target) + 0.5 * functional.mse_loss(decoded, target)
         if quantise:
             loss = loss + 0.25 * commitment(latents, self.model.codebook)
+        sharpening = number >= config.sharpen_from
+        if self.perceptual and sharpening:
+            loss = loss + config.perceptual * self.perceptual(decoded, target)
+        if self.adversary and sharpening:
+            loss = loss + config.adversarial * self.adversary.generator_term(decoded)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        return {"loss": loss.item(), "codes": use}
+        judged = {"adversary": self.adversary.learn(decoded, target)} if self.adversary and sharpening else {}
+        return {"loss": loss.item(), "codes": use, **judged}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

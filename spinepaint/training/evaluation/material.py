@@ -82,9 +82,12 @@ class Material:
         return self._set(folder, s.at_most(s.phantoms), make, f"Painting: {variant}")
 
     def references(self, which: int) -> Set:
-        """A set that truly has the lesions: as many of each condition at each level as there are donors. Set 1 is graded."""
+        """A set that truly has the lesions, each condition at each level about as often as there are donors of that level.
+
+        Set 1 is graded.
+        """
         crop = self.models.config.crop
-        count = 8 * -(-self.settings.at_most(self.settings.phantoms) // len(LEVELS))
+        count = -(-8 * self.settings.at_most(self.settings.phantoms) // len(LEVELS))
 
         def make(number: int) -> Cases:
             return reference_cases(which, number, crop, graded=which == 1)
@@ -146,6 +149,7 @@ class Material:
         return Set(Cases.joined(tables), np.concatenate(features) if features else np.zeros((0, 0, 0)))
 
     def _each(self, folder: Path, count: int, make: Callable[[int], Cases], words: str) -> Iterator[tuple[int, Cases]]:
-        numbers: Iterable[int] = track(range(count), words)
+        missing = any(not (folder / f"{number:06d}.npz").exists() for number in range(count))
+        numbers: Iterable[int] = track(range(count), words) if missing else range(count)
         for number in numbers:
             yield number, kept(folder / f"{number:06d}.npz", lambda n=number: make(n))  # type: ignore[misc]
