@@ -19,7 +19,7 @@ _GROUPS: dict[tuple[str | None, str], tuple[int, ...]] = {
 }
 _BESIDES = {("C2348792", "UMLS")}  # Time Point, of TID 1502, which pydicom's dictionary lacks
 _IN_DICTIONARY = ("DCM", "SCT", "UCUM", "UMLS")
-_BY_OTHERS = ("I10", "RFC5646", "LN", "RADLEX", "NCIt", "FMA")
+_BY_OTHERS = ("SRT", "I10", "RFC5646", "LN", "RADLEX", "NCIt", "FMA")
 _PRIVATE = "a code is of a private scheme"
 _LONGEST_VALUE, _LONGEST_MEANING = 16, 64
 
