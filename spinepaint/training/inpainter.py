@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spinepaint.models.bundle import CropConfig, ScheduleConfig
@@ -245,8 +245,11 @@ def _starting_weights(path: Path, unet: ConditionalUNet) -> dict[str, Tensor]:
 
 
 def train_inpainter(config: InpainterTraining) -> dict[str, float]:
-    """Run or resume the fit; the averaged weights are in `<run>/checkpoint.pt` under `average`."""
-    patience = (
-        Patience(("phantom", "real") if config.data.get("spider") else ("phantom",), config.patience) if config.patience else None
-    )
-    return fit(InpainterTask(config), Path(config.run), config.steps, max_minutes=config.max_minutes, patience=patience)
+    """Run or resume the fit; the averaged weights are then in `<run>/average.safetensors`, for another run to start from."""
+    task = InpainterTask(config)
+    patience = Patience(tuple(task.held_out), config.patience) if config.patience else None
+    figures = fit(task, Path(config.run), config.steps, max_minutes=config.max_minutes, patience=patience)
+    if parallel.rank() == 0:
+        weights = {name: value.cpu().contiguous() for name, value in task.average.shadow.items()}
+        save_file(weights, Path(config.run) / "average.safetensors")
+    return figures

@@ -205,7 +205,7 @@ def test_synthetic_cases_that_show_the_class_help_and_noise_does_not() -> None:
                 patch[12 * label : 12 * label + 5, column : column + 5] += contrast
         return Labelled(patches, classes)
 
-    helped = gain(made(30), made(60), made(90), few=1, steps=40, seeds=(0,))
+    helped = gain(made(30), made(60), made(60), few=1, steps=80, seeds=(0,))
     assert helped["gain"].value == pytest.approx(np.mean(np.subtract(helped["auc_with"], helped["auc_without"])))
     assert helped["gain"].value > 0.05, helped
     again = gain(made(6), made(3), made(9), few=1, steps=2, seeds=(0,))

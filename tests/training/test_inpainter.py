@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.unet import ConditionalUNet
 from spinepaint.training import inpainter
 from spinepaint.training.crops import Latents, save_latents
-from spinepaint.training.inpainter import InpainterTask, InpainterTraining
+from spinepaint.training.inpainter import InpainterTask, InpainterTraining, train_inpainter
 
 KINDS = ("phantom", "phantom-held-out")
 CELLS = (16, 16, 8)
@@ -132,3 +133,13 @@ def test_accumulated_batches_average(config: InpainterTraining) -> None:
     assert once.step(0)["loss"] != twice.step(0)["loss"]
     gradients = [p.grad for p in twice.unet.parameters() if p.grad is not None]
     assert gradients
+
+
+def test_a_run_leaves_weights_that_another_can_start_from(config: InpainterTraining) -> None:
+    figures = train_inpainter(InpainterTraining(**{**vars(config), "steps": 2}))
+    assert figures["steps"] == 2
+    weights = str(Path(config.run) / "average.safetensors")
+    task = InpainterTask(InpainterTraining(**{**vars(config), "weights": weights}))
+    with safe_open(weights, "pt") as stored:
+        assert all(torch.equal(stored.get_tensor(name), value) for name, value in task.unet.state_dict().items())
+    assert list((Path(config.run) / "board").iterdir())
