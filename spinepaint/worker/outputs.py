@@ -31,7 +31,7 @@ _STAGING = ".spinepaint-"
 
 @dataclass(frozen=True)
 class Sample:
-    """Everything that was made for one sample."""
+    """Everything that was made for one sample; `attempts` counts how often it was drawn."""
 
     spec: Spec
     models: Bundle
@@ -42,6 +42,7 @@ class Sample:
     painted: Painted
     pasted: Pasted
     quality: Quality
+    attempts: int = 1
 
 
 @contextmanager
@@ -155,7 +156,7 @@ def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, floa
             "noise_ratio": round(quality.noise_ratio, 3),
             "seam_ratio": round(quality.seam_ratio, 3),
             "verified": quality.verified,
-            "attempts": 1,
+            "attempts": sample.attempts,
         },
         "warnings": [*sample.series.warnings, *sample.discs.warnings],
         "timings_s": dict(timings_s),

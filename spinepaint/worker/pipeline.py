@@ -18,6 +18,8 @@ from spinepaint.worker.steps import Discs
 
 __all__ = ["Progress", "run_pipeline"]
 
+ATTEMPTS = 3
+
 
 def run_pipeline(
     source: Path,
@@ -65,12 +67,21 @@ def run_pipeline(
 
 
 def _one_sample(models: Bundle, series: SourceSeries, discs: Discs, spec: Spec, folder: Path, stages: Stages) -> dict[str, Any]:
+    """Paint until the pathology can be measured, a few times at most; the first attempt is kept where none can."""
     stages.begin_sample(spec.sample)
+    attempts: list[Sample] = []
+    while len(attempts) < ATTEMPTS and not any(tried.quality.verified or not tried.quality.measurable for tried in attempts):
+        attempts.append(_one_attempt(models, series, discs, spec.for_attempt(len(attempts) + 1), stages))
+    kept = attempts[-1] if attempts[-1].quality.verified else attempts[0]
+    sample = replace(kept, spec=spec, attempts=len(attempts))
+    return stages.run("write", lambda: write_sample(folder, sample, stages.timings_s))
+
+
+def _one_attempt(models: Bundle, series: SourceSeries, discs: Discs, spec: Spec, stages: Stages) -> Sample:
     volume = series.volume
     landmark = stages.run("landmark", lambda: steps.choose_landmark(volume, discs, spec))
     crop = stages.run("crop", lambda: steps.cut_crop(models, volume, landmark))
     decoded = stages.run("sample", lambda: steps.paint(models, crop, landmark, spec, stages.within_sampling))
     pasted = stages.run("paste", lambda: steps.paste(models, volume, crop, decoded, landmark))
     quality = stages.run("verify", lambda: steps.verify(volume, pasted, discs, landmark, spec))
-    sample = Sample(spec, models, series, discs, landmark, crop, decoded, pasted, quality)
-    return stages.run("write", lambda: write_sample(folder, sample, stages.timings_s))
+    return Sample(spec, models, series, discs, landmark, crop, decoded, pasted, quality)

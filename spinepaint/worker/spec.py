@@ -40,6 +40,13 @@ class Spec:
         digest = hashlib.sha256(f"spinepaint sample {self.seed} {sample}".encode()).digest()
         return replace(self, sample=sample, seed=int.from_bytes(digest[:4], "big"))
 
+    def for_attempt(self, attempt: int) -> "Spec":
+        """The same sample drawn anew: the first attempt has the sample's own seed, the others one derived from it."""
+        if attempt == 1:
+            return self
+        digest = hashlib.sha256(f"spinepaint attempt {self.seed} {attempt}".encode()).digest()
+        return replace(self, seed=int.from_bytes(digest[:4], "big"))
+
     def as_dict(self) -> dict[str, Any]:
         """The `spec` of report.json."""
         return asdict(self)

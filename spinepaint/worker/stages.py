@@ -21,6 +21,7 @@ class Stages:
         self._progress = progress or (lambda _stage, _fraction: None)
         self._samples = samples
         self._sample = 1
+        self._furthest = 0.0
         self._shared_s: dict[str, float] = {}
         self.timings_s: dict[str, float] = self._shared_s
 
@@ -30,16 +31,21 @@ class Stages:
         self.timings_s = dict(self._shared_s)
 
     def run(self, stage: str, work: Callable[[], T]) -> T:
-        """Do one stage's work."""
-        self._progress(stage, self._fraction(stage, 0.0))
+        """Do one stage's work; the time of a stage that is run again adds up."""
+        self._tell(stage, 0.0)
         began = time.perf_counter()
         result = work()
-        self.timings_s[stage] = round(time.perf_counter() - began, 3)
+        self.timings_s[stage] = round(self.timings_s.get(stage, 0.0) + time.perf_counter() - began, 3)
         return result
 
     def within_sampling(self, share: float) -> None:
         """Report the share of the sampler's steps that are done."""
-        self._progress("sample", self._fraction("sample", share))
+        self._tell("sample", share)
+
+    def _tell(self, stage: str, share: float) -> None:
+        # A second attempt at a sample goes back to its first stage, but a bar never goes back.
+        self._furthest = max(self._furthest, self._fraction(stage, share))
+        self._progress(stage, self._furthest)
 
     def _fraction(self, stage: str, share: float) -> float:
         if stage not in _STARTS:

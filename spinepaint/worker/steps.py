@@ -47,13 +47,18 @@ class Painted:
 
 @dataclass(frozen=True)
 class Quality:
-    """The level's measures before and after, whether they moved the way that was asked, and how the edit sits in the image."""
+    """The level's measures before and after, whether they moved enough the way that was asked, and how the edit sits."""
 
     before: LevelMeasures | None
     after: LevelMeasures | None
     verified: bool
     noise_ratio: float
     seam_ratio: float
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the level could be measured at all."""
+        return self.before is not None and self.after is not None
 
 
 def localise_discs(models: Bundle, volume: Volume) -> Discs:
@@ -195,12 +200,17 @@ def _around(mask: NDArray[np.float32], margin: int = 12) -> tuple[slice, slice, 
     return first, second, third
 
 
+# The least change that is taken for the pathology: noise alone moves the measures by a few tenths of a millimetre.
+LEAST_PROTRUSION_MM = 1.0
+LEAST_NARROWING = 0.15
+
+
 def _moved_as_asked(before: LevelMeasures | None, after: LevelMeasures | None, pathology: Pathology) -> bool:
     if before is None or after is None:
         return False
     if pathology is Pathology.DISC_HERNIATION:
-        return after.protrusion_mm > before.protrusion_mm
-    return after.canal_ap_mm < before.canal_ap_mm
+        return after.protrusion_mm >= before.protrusion_mm + LEAST_PROTRUSION_MM
+    return after.canal_ap_mm <= (1 - LEAST_NARROWING) * before.canal_ap_mm
 
 
 def edited_box(changed: NDArray[np.bool_]) -> list[list[int]]:
