@@ -31,6 +31,11 @@ check: $(VENV)/dev
 fuzz: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases 100000
 
+# Against a real Orthanc, by DICOMweb and DIMSE. Needs Debian packages: installs them where it may, else says which.
+test-e2e: $(VENV)/dev
+	sh tests/e2e/packages.sh orthanc orthanc-dicomweb dcmtk
+	SPINEPAINT_E2E=1 $(BIN)/python -m pytest tests/e2e --timeout=900
+
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
 

@@ -1,11 +1,11 @@
 """What the reader's process does with an upload. Imported by that process alone, so the gateway stays without pydicom."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spinepaint.imaging.caps import Caps
-from spinepaint.imaging.check_report import CheckReport
 from spinepaint.imaging.dicom_index import IndexedInstance, index_instance
 from spinepaint.imaging.errors import Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header, read_header
@@ -18,20 +18,18 @@ DOES_NOT_MATCH = 0xA900  # the data set is not what its SOP class, or the reques
 ANOTHER_STUDY = 0xA901
 CANNOT_UNDERSTAND = 0xC000
 
+Found = dict[str, Any]
+"""A series that was read: plain values, which cross to the gateway as JSON."""
+
 
 def check_source(source: Path, series_uid: str | None, caps: Caps) -> dict[str, Any]:
     """The report of `spinepaint check`."""
     return check(source, series_uid=series_uid, caps=caps).as_dict()
 
 
-def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | None) -> dict[str, Any]:
+def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | None) -> Found:
     """A series that is accepted, with its files; what lies in a zip is copied to `spill`. Raises Refusal."""
-    series = read_series(source, series_uid=series_uid, caps=caps)
-    files = _kept_files(source, series, caps, spill)
-    if files is None:  # without UIDs DICOMweb cannot address it, but it can be painted into all the same
-        names = [verdict.file for verdict in series.report.files if verdict.verdict == "accepted"]
-        files = [{"name": name, "indexed": None} for name in ([source.name] if source.is_file() else names)]
-    return _described(series) | {"files": files}
+    return _kept(source, read_series(source, series_uid=series_uid, caps=caps), caps, spill)
 
 
 def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str, Any]:
@@ -48,34 +46,42 @@ def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str
             path.unlink()
     if not any(folder.iterdir()):
         return {"series": [], "failures": failures}
-    report = check(folder, caps=caps)
-    accepted: list[dict[str, Any]] = []
-    reasons = {verdict.file: verdict.reason for verdict in report.files}
-    for verdict in report.series if _nothing_is_broken(report) else ():
-        if verdict.verdict != "accepted":
-            continue
-        try:
-            found = read_source(folder, verdict.series_uid, caps, None)
-            if all(file["indexed"] for file in found["files"]):
-                accepted.append(found)
-        except Refusal as refusal:
-            named = {instance.file: instance.reason for instance in refusal.instances}
-            whole = f"its series: {refusal.title}"
-            in_it = [name for name, header in headers.items() if header and header.series_uid == verdict.series_uid]
-            reasons |= {name: named.get(name, whole) for name in in_it}
-    taken = {file["name"] for series in accepted for file in series["files"]}
+    accepted, reasons = _accepted_series(folder, headers, caps)
+    taken = {file["indexed"]["sop_instance_uid"] for series in accepted for file in series["files"]}
     for path in sorted(folder.iterdir()):
-        if path.name not in taken:
-            header = headers[path.name]
-            reason = reasons.get(path.name, report.refusal.title if report.refusal else "it cannot be used")
-            failures.append(_failure(path.name, header, _code(header), reason))
+        header = headers[path.name]
+        if header is None or header.sop_instance_uid not in taken:  # a second copy of what is taken has not failed
+            failures.append(_failure(path.name, header, _code(header), reasons.get(path.name, "it cannot be used")))
     return {"series": accepted, "failures": failures}
 
 
-def _nothing_is_broken(report: CheckReport) -> bool:
-    """Whether what speaks against the source as a whole is at most that there are several series, or none."""
-    in_series = {verdict.verdict for verdict in report.series}
-    return "accepted" in in_series and (report.refusal is None or report.refusal.type == "several-series")
+def _accepted_series(folder: Path, headers: Mapping[str, Header | None], caps: Caps) -> tuple[list[Found], dict[str, str]]:
+    """The series of a folder that are accepted and can be addressed, and why each of its files is not taken if it is not."""
+    found: list[Found] = []
+    try:
+        series = read_series(folder, caps=caps)
+        found.append(_kept(folder, series, caps, None))
+        reasons = {verdict.file: verdict.reason for verdict in series.report.files}
+    except Refusal as refusal:
+        report = check(folder, caps=caps)
+        reasons = {verdict.file: verdict.reason for verdict in report.files}
+        several = [v.series_uid for v in report.series if v.verdict == "accepted" and refusal.type == "several-series"]
+        for series_uid in several:
+            try:
+                found.append(read_source(folder, series_uid, caps, None))
+            except Refusal as own:
+                named = {instance.file: instance.reason for instance in own.instances}
+                in_it = [name for name, header in headers.items() if header and header.series_uid == series_uid]
+                reasons |= {name: named.get(name, f"its series: {own.title}") for name in in_it}
+    return [kept for kept in found if all(file["indexed"] for file in kept["files"])], reasons
+
+
+def _kept(source: Path, series: SourceSeries, caps: Caps, spill: Path | None) -> Found:
+    files = _kept_files(source, series, caps, spill)
+    if files is None:  # without UIDs DICOMweb cannot address it, but it can be painted into all the same
+        names = [verdict.file for verdict in series.report.files if verdict.verdict == "accepted"]
+        files = [{"name": name, "indexed": None} for name in ([source.name] if source.is_file() else names)]
+    return _described(series) | {"files": files}
 
 
 def _described(series: SourceSeries) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Service:
 
     @property
     def web(self) -> DICOMwebClient:
-        return DICOMwebClient(url=f"{self.url}/dicom-web")
+        return DICOMwebClient(url=f"{self.url}/dicom-web", timeout=300)
 
     def finished(self, job_id: str) -> dict[str, Any]:
         """The job once it has ended, and its deliveries too."""

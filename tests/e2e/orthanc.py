@@ -30,7 +30,7 @@ class Orthanc:
 
     @property
     def web(self) -> DICOMwebClient:
-        return DICOMwebClient(url=f"{self.url}/dicom-web")
+        return DICOMwebClient(url=f"{self.url}/dicom-web", timeout=300)
 
     def empty(self) -> None:
         """Delete every patient."""

@@ -32,7 +32,7 @@ class Gateway:
 
     @property
     def web(self) -> DICOMwebClient:
-        return DICOMwebClient(url=f"{self.url}/dicom-web")
+        return DICOMwebClient(url=f"{self.url}/dicom-web", timeout=300)
 
     def finish_job(self, series_id: str, result: list[Path]) -> str:
         """Submit a job for a series, and let these files be its result."""

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -58,6 +59,12 @@ def test_two_series_in_one_request_are_both_kept(gateway: Gateway, series_files:
     assert len(response.json()["00081199"]["Value"]) == len(series_files) + len(other_files)
 
 
+def test_a_second_copy_has_not_failed(gateway: Gateway, series_files: list[Path]) -> None:
+    response = post(gateway, instances([*series_files, series_files[0]]))
+    assert response.status_code == 200
+    assert len(response.json()["00081199"]["Value"]) == len(series_files)
+
+
 def test_what_is_not_a_sagittal_t2_series_is_named_beside_what_is(
     gateway: Gateway, series_files: list[Path], tmp_path: Path
 ) -> None:
@@ -69,6 +76,21 @@ def test_what_is_not_a_sagittal_t2_series_is_named_beside_what_is(
     assert {item.FailureReason for item in failed} == {0xA900}
     assert all(item["00000902"].value for item in failed)
     assert len(response.json()["00081199"]["Value"]) == len(series_files)
+
+
+def test_of_two_series_the_one_with_spoilt_pixels_is_named(gateway: Gateway, series_files: list[Path], tmp_path: Path) -> None:
+    def spoil(ds: Any, index: int) -> None:
+        if index == 1:
+            ds.PixelData = b"\xff" * len(ds.PixelData)  # more than the 12 bits that are stored
+
+    size: dict[str, Any] = {"slices": 5, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0)}
+    spoilt = make_series(tmp_path, **size, seed=1, mutate=spoil)
+    response = post(gateway, instances([*series_files, *spoilt]))
+    assert response.status_code == 202
+    comments = {i["00081155"]["Value"][0]: i["00000902"]["Value"][0] for i in response.json()["00081198"]["Value"]}
+    assert set(comments) == {dcmread(path).SOPInstanceUID for path in spoilt}
+    assert "bits" in comments[dcmread(spoilt[1]).SOPInstanceUID]
+    assert all("series" in comments[dcmread(path).SOPInstanceUID] for path in (spoilt[0], *spoilt[2:]))
 
 
 def test_another_study_than_the_requests(gateway: Gateway, series_files: list[Path], source: list[Dataset]) -> None:
