@@ -194,22 +194,21 @@ def test_the_table_compares_at_equal_n_and_counts_wins() -> None:
     assert wins(rows, "near", ["far"])["far"] == {"cells": 5, "fid": 5, "kid": 5}
 
 
-def test_synthetic_cases_that_show_the_class_help_and_noise_does_not() -> None:
+def test_synthetic_cases_that_show_the_class_help() -> None:
     rng = np.random.default_rng(0)
 
-    def made(count: int, contrast: float = 0.5) -> Labelled:
+    def made(count: int) -> Labelled:
         classes = np.arange(count) % 3
-        patches = rng.random((count, 40, 40, 10), dtype=np.float32)
-        for patch, label, column in zip(patches, classes, rng.integers(8, 28, count), strict=True):
+        patches = rng.random((count, 24, 24, 4), dtype=np.float32)
+        for patch, label, column in zip(patches, classes, rng.integers(2, 18, count), strict=True):
             if label:
-                patch[12 * label : 12 * label + 5, column : column + 5] += contrast
+                patch[7 * label : 7 * label + 4, column : column + 4] += 0.6
         return Labelled(patches, classes)
 
-    helped = gain(made(30), made(60), made(60), few=1, steps=80, seeds=(0,))
+    helped = gain(made(30), made(60), made(60), few=1, steps=120, seeds=(0, 1))
     assert helped["gain"].value == pytest.approx(np.mean(np.subtract(helped["auc_with"], helped["auc_without"])))
     assert helped["gain"].value > 0.05, helped
-    again = gain(made(6), made(3), made(9), few=1, steps=2, seeds=(0,))
-    assert 0 <= again["mean_with"].value <= 1
+    assert helped["gain"].low < helped["gain"].value < helped["gain"].high
 
 
 def test_a_whole_evaluation_and_its_resumption(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +233,8 @@ def test_a_whole_evaluation_and_its_resumption(bundle: Path, tmp_path: Path, mon
 
     for name in ("donor_cases", "reference_cases", "training_cases"):
         monkeypatch.setattr(f"spinepaint.training.evaluation.material.{name}", forbidden)
-    assert evaluate(chosen, simple_features, "three plain figures") == figures
+    again = evaluate(replace(chosen, parts=("tables", "presence")), simple_features, "three plain figures")
+    assert {name: again[name] for name in ("tables", "presence")} == {name: figures[name] for name in ("tables", "presence")}
 
 
 def test_references_hold_every_condition_at_every_level() -> None:

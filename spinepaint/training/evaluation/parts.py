@@ -66,7 +66,7 @@ def downstream(material: Material) -> dict[str, Any]:
     limited = material.settings.limit is not None
     real, test = (_labelled(material.references(which).cases) for which in (0, 1))
     synthetic = _labelled(material.edits(material.settings.methods[0]).cases)
-    return classifier.gain(real, synthetic, test, steps=40 if limited else 400)
+    return classifier.gain(real, synthetic, test, steps=8 if limited else 400)
 
 
 def _labelled(cases: Cases) -> classifier.Labelled:
