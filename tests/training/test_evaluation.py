@@ -26,7 +26,7 @@ from spinepaint.training.evaluation.distances import frechet_distance
 from spinepaint.training.evaluation.downstream import Labelled, gain
 from spinepaint.training.evaluation.material import PARTS, Evaluation
 from spinepaint.training.evaluation.painting import Order, differential, draw_degree, held_until_due, paint
-from spinepaint.training.evaluation.real import volume_of
+from spinepaint.training.evaluation.real import middle_slices, towards_herniated, volume_of
 from spinepaint.training.evaluation.run import evaluate
 from spinepaint.training.evaluation.severity import Grader, LevelGrid, severity_class
 from spinepaint.training.evaluation.tables import ALL, FLOOR, Set, comparison, wins
@@ -146,6 +146,25 @@ def test_a_lifted_crop_comes_back_through_a_volume_as_it_was() -> None:
     again = cut(volume, (0.0, 0.0, 0.0), (80.0, 80.0, 50.0), (32, 32, 8))
     assert again.voxels == pytest.approx(crop, abs=0.5)
     assert again.to_corner_mm((0.0, 0.0, 0.0)) == pytest.approx((40.0, 40.0, 25.0))
+
+
+def test_views_of_a_disc_are_one_subject_and_severities_are_compared_apart() -> None:
+    rng = np.random.default_rng(0)
+
+    def made(condition: int, brightness: float, seeds: list[int]) -> Cases:
+        rows = rows_of(condition, [0.5] * len(seeds))
+        for row, seed in zip(rows, seeds, strict=True):
+            row |= {"seed": seed, "fsu": 3, "patch": rng.normal(brightness, 0.1, (40, 40, 10)).astype(np.float32)}
+        return Cases.of(rows)
+
+    herniated = made(0, 0.8, [5, 5, 6, 7, 7, 7, 8])  # at least one view of each of four discs
+    near, far = made(1, 0.75, [1, 2, 3, 4]), made(0, 0.2, [1, 2, 3, 4])
+    sets = {"untouched": far, "weighted": Cases.joined([far, near])}
+    rows = {(row["set"], row["severity"]): row for row in towards_herniated(sets, herniated, simple_features)}
+    assert set(rows) == {("untouched", ""), ("weighted", "small"), ("weighted", "moderate large")}
+    assert all((row["n"], row["n_herniated"], row["herniated_discs"], row["few"]) == (4, 4, 4, True) for row in rows.values())
+    assert rows["weighted", "moderate large"]["fid"] < 0.1 * rows["untouched", ""]["fid"]
+    assert middle_slices(near)[0, 0, 0, 0] == pytest.approx(near.patch[0, 0, 0, 4:6].astype(np.float32).mean())
 
 
 def rows_of(condition: int, degrees: list[float]) -> list[dict[str, Any]]:
