@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -93,6 +94,14 @@ class Bundle:
     sha256: str
 
 
+def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | None:
+    """How far along the asked severity a sample lies, evenly within the bundle's range; None where it has none."""
+    if not sampling.degrees:
+        return None
+    low, high = sampling.degrees[condition]
+    return float(np.random.default_rng((seed, condition)).uniform(low, high))
+
+
 def save_bundle(folder: Path, config: BundleConfig, networks: Mapping[str, nn.Module], card: str) -> str:
     """Write a bundle in half precision; its SHA-256.
 
@@ -101,7 +110,9 @@ def save_bundle(folder: Path, config: BundleConfig, networks: Mapping[str, nn.Mo
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in networks.items():
         half = {key: value.detach().contiguous().half() for key, value in network.state_dict().items()}
-        save_file(half, folder / f"{name}.safetensors")
+        weights = folder / f"{name}.safetensors"
+        save_file(half, weights)
+        weights.chmod(0o644)  # safetensors writes for its owner alone, but a service may run as somebody else
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     (folder / "MODEL_CARD.md").write_text(card)
     return seal(folder)

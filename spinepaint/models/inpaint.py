@@ -92,13 +92,13 @@ def inpaint(models: Inpainter, crop: Tensor, draw: Draw, progress: Callable[[flo
         start = add_noise(latent, noise, alpha_bar[voxel_times(weight, total)]).float()
         hook = _repainting(latent, noise, roi(gaussian), alpha_bar) if draw.method == "repaint" else keep
         hook = _reporting(hook, total, progress)
-        sampled = SAMPLERS[draw.solver](_denoiser(models.unet, latent, weight, draw), start, weight, alpha_bar, draw.steps, hook)
+        sampled = SAMPLERS[draw.solver](denoiser(models.unet, latent, weight, draw), start, weight, alpha_bar, draw.steps, hook)
         both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
     return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls)
 
 
-def _denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, draw: Draw) -> Denoiser:
+def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, draw: Draw) -> Denoiser:
     """ε with classifier-free guidance (Ho and Salimans 2022, eq. 6); both halves run as one batch."""
     device = weight.device
     unconditional = torch.tensor([unet.config.conditions], device=device)

@@ -91,7 +91,7 @@ class RealCrops:
         self.herniated = [d for d in donors if d.box.grades.get("Disc herniation") == 1 and protrusion_mm(d.anatomy) >= 1.5]
         self._coefficients = [spline_filter(s.image, order=3, output=np.float32) for s in slices]
 
-    def _crop(self, donor: Donor, rng: np.random.Generator) -> tuple[Image, DiscAnatomy]:
+    def crop(self, donor: Donor, rng: np.random.Generator) -> tuple[Image, DiscAnatomy]:
         """The donor's slice around its disc's margin, turned, scaled and shifted at random, and its anatomy in that crop."""
         a = donor.anatomy
         rows, columns = (round(self.extent_mm[i] / self.spacing_mm) for i in (0, 1))
@@ -130,7 +130,7 @@ class RealCrops:
             return self._jittered(real, rng)
         while True:  # some canals have no room for some lesions
             donor = self.clean[int(rng.integers(len(self.clean)))]
-            lifted = lift(*self._crop(donor, rng), pathology, severity, rng, self.grid, self.extent_mm)
+            lifted = lift(*self.crop(donor, rng), pathology, severity, rng, self.grid, self.extent_mm)
             if lifted is not None:
                 crop = CropSample(
                     lifted.voxels,
@@ -152,7 +152,7 @@ class RealCrops:
         if not fitting:
             return None
         donor = fitting[int(rng.integers(len(fitting)))]
-        image, anatomy = self._crop(donor, rng)
+        image, anatomy = self.crop(donor, rng)
         base = anatomy.to_pixels(np.array(0.0), np.array(-protrusion_mm(anatomy)))
         lifted = lift(image, anatomy, None, None, rng, self.grid, self.extent_mm)
         if lifted is None:

@@ -15,7 +15,7 @@ from spinepaint.imaging.orient import orient
 from spinepaint.imaging.paste import Pasted, paste_blend, paste_difference, paste_mask
 from spinepaint.imaging.vocabulary import Fsu, Pathology, condition_index, fsu_index
 from spinepaint.imaging.volume import Volume
-from spinepaint.models.bundle import Bundle, SamplingConfig
+from spinepaint.models.bundle import Bundle, draw_degree
 from spinepaint.models.inpaint import Decoded, Draw, inpaint
 from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.landmarks import choose_landmark as landmark_index
@@ -146,14 +146,6 @@ def paint(models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Call
     )
     normalised = torch.from_numpy(np.ascontiguousarray(intensity.normalise(crop.voxels)))
     return Painted(inpaint(models.inpainter, normalised, draw, report), intensity)
-
-
-def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | None:
-    """How far along the asked severity this sample lies, evenly within the bundle's range; None where it has none."""
-    if not sampling.degrees:
-        return None
-    low, high = sampling.degrees[condition]
-    return float(np.random.default_rng((seed, condition)).uniform(low, high))
 
 
 def paste(models: Bundle, volume: Volume, crop: Crop, painted: Painted, landmark: Vector) -> Pasted:

@@ -8,14 +8,24 @@ import pytest
 import torch
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
-from spinepaint.models.bundle import BundleConfig, BundleError, CropConfig, load_bundle, save_bundle, seal
+from spinepaint.models.bundle import (
+    BundleConfig,
+    BundleError,
+    CropConfig,
+    SamplingConfig,
+    draw_degree,
+    load_bundle,
+    save_bundle,
+    seal,
+)
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
 CONFIG = BundleConfig(
     name="tiny",
     autoencoder=AutoencoderConfig(channels=16, encoder_blocks=1, decoder_blocks=1, codes=16, latent_scale=0.5),
-    unet=UNetConfig(channels=(16, 32), head_channels=16, norm_groups=8),
+    sampling=SamplingConfig(degrees=((0.3, 0.4), (0.6, 0.8), (0.4, 0.5), (0.7, 0.9))),
+    unet=UNetConfig(channels=(16, 32), head_channels=16, norm_groups=8, degree_waves=4, donor=True),
     localiser=LocaliserConfig(widths=(8, 8, 8), deep_blocks=1),
 )
 
@@ -99,3 +109,12 @@ def test_both_of_the_papers_grids_are_presets_of_one_program() -> None:
     assert native.extent_mm == paper.extent_mm == (80.0, 80.0, 50.0)
     assert torch.tensor(native.grid).prod() == torch.tensor(paper.grid).prod()
     assert replace(CONFIG, crop=paper).crop.grid == (128, 64, 32)
+
+
+def test_a_degree_is_drawn_within_the_conditions_range_and_by_the_seed_alone() -> None:
+    sampling = SamplingConfig(degrees=((0.3, 0.4), (0.6, 0.8)))
+    drawn = [draw_degree(sampling, 1, seed) for seed in range(50)]
+    assert all(degree is not None and 0.6 <= degree <= 0.8 for degree in drawn)
+    assert len(set(drawn)) == 50
+    assert drawn == [draw_degree(sampling, 1, seed) for seed in range(50)]
+    assert draw_degree(SamplingConfig(), 1, 0) is None

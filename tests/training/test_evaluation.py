@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from spinepaint.app.cli import app
 from spinepaint.imaging.crop import cut
 from spinepaint.imaging.vocabulary import CONDITIONS, Fsu, Pathology
-from spinepaint.models.bundle import load_bundle
+from spinepaint.models.bundle import draw_degree, load_bundle
 from spinepaint.models.inpaint import Draw
 from spinepaint.models.schedule import add_noise, alpha_bar_table
 from spinepaint.training.crops import phantom_volume
@@ -25,7 +25,7 @@ from spinepaint.training.evaluation.cases import HEALTHY, LEVELS, Cases
 from spinepaint.training.evaluation.distances import frechet_distance
 from spinepaint.training.evaluation.downstream import Labelled, gain
 from spinepaint.training.evaluation.material import PARTS, Evaluation
-from spinepaint.training.evaluation.painting import Order, differential, draw_degree, held_until_due, paint
+from spinepaint.training.evaluation.painting import Order, differential, held_until_due, paint
 from spinepaint.training.evaluation.real import middle_slices, towards_herniated, volume_of
 from spinepaint.training.evaluation.run import evaluate
 from spinepaint.training.evaluation.severity import Grader, LevelGrid, severity_class

@@ -10,8 +10,8 @@ from spinepaint.imaging.crop import Vector, cut
 from spinepaint.imaging.paste import Pasted, paste_blend, paste_difference, paste_mask
 from spinepaint.imaging.vocabulary import Fsu, fsu_index
 from spinepaint.imaging.volume import Volume
-from spinepaint.models.bundle import Bundle, SamplingConfig
-from spinepaint.models.inpaint import METHODS, Decoded, Draw, Inpainter, _denoiser, inpaint
+from spinepaint.models.bundle import Bundle, draw_degree
+from spinepaint.models.inpaint import METHODS, Decoded, Draw, Inpainter, denoiser, inpaint
 from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.samplers import SAMPLERS, StepHook, evaluations
 from spinepaint.models.schedule import add_noise
@@ -77,14 +77,6 @@ def paint(models: Bundle, volume: Volume, order: Order) -> Painted:
     return Painted(paste_difference(volume, crop, intensity.restore_difference(edit - original), mask), intensity, degree)
 
 
-def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | None:
-    """How far along the asked severity a sample lies, evenly within the bundle's range; None where it has none."""
-    if not sampling.degrees:
-        return None
-    low, high = sampling.degrees[condition]
-    return float(np.random.default_rng((seed, condition)).uniform(low, high))
-
-
 def differential(models: Inpainter, crop: Tensor, draw: Draw) -> Decoded:
     """Differential Diffusion (Levin and Fried 2023, alg. 1) with W as its change map.
 
@@ -101,7 +93,7 @@ def differential(models: Inpainter, crop: Tensor, draw: Draw) -> Decoded:
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(draw.seed)).to(device)
         start = add_noise(latent, noise, alpha_bar[-1]).float()
         hook = held_until_due(latent, noise, gaussian, alpha_bar)
-        denoise = _denoiser(models.unet, latent, everywhere, draw)
+        denoise = denoiser(models.unet, latent, everywhere, draw)
         sampled = SAMPLERS[draw.solver](denoise, start, everywhere, alpha_bar, draw.steps, hook)
         both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)

@@ -59,7 +59,7 @@ class RealLevels:
     def lifted(self, donor: Donor, view: int) -> tuple[Volume, Vector]:
         """A disc's pseudo-volume and its posterior margin; `view` seeds the turn, shift, scale and warp."""
         rng = np.random.default_rng((donor.patient, donor.box.ivd_label, view))
-        image, anatomy = self._source._crop(donor, rng)
+        image, anatomy = self._source.crop(donor, rng)
         crop = lift(image, anatomy, None, None, rng, self.crop.grid, self.crop.extent_mm)
         if crop is None:
             raise ValueError("a slice without a lesion always lifts")
