@@ -108,7 +108,10 @@ def main() -> None:
     """Print the findings over the DICOM files below a folder; exit status 1 where there are any."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m spinepaint.imaging.conformance FOLDER")
-    found = findings(sorted(Path(sys.argv[1]).rglob("*.dcm")))
+    paths = sorted(Path(sys.argv[1]).rglob("*.dcm"))
+    if not paths:
+        sys.exit(f"no DICOM files (*.dcm) below {sys.argv[1]}")
+    found = findings(paths)
     print("\n".join(found) or "nothing found")
     sys.exit(bool(found))
 

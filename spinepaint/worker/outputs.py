@@ -1,6 +1,7 @@
 """Writing a sample's folder, and letting it appear only when everything in it is complete."""
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -105,7 +106,8 @@ def _provenance(sample: Sample) -> Provenance:
         pathology=sample.spec.pathology,
         severity=sample.spec.severity,
         fsu=sample.spec.fsu,
-        spec=sample.spec.as_dict(),
+        # Which series was painted is in the source's UIDs; whether the caller had to name it changes nothing.
+        spec={name: value for name, value in sample.spec.as_dict().items() if name != "series_uid"},
         landmark_lps_mm=sample.landmark,
     )
 
@@ -117,6 +119,22 @@ def _measurements(quality: Quality) -> dict[str, float]:
         if measures is not None
         for name, value in measures.as_dict().items()
     }
+
+
+def cautions(sample: Sample) -> list[str]:
+    """What somebody who trains on this sample's labels should know of it."""
+    spec, centres = sample.spec, sample.discs.centres_lps_mm
+    found = []
+    if centres:
+        away = {fsu: math.dist(centre, sample.landmark) for fsu, centre in centres.items()}
+        nearest = min(away, key=away.__getitem__)
+        if nearest != spec.fsu:
+            own = f"{away[spec.fsu]:.0f} mm from {spec.fsu.value}" if spec.fsu in away else f"and {spec.fsu.value} was not found"
+            found.append(f"the landmark lies {away[nearest]:.0f} mm from {nearest}, {own}: the labels say {spec.fsu.value}")
+    if not sample.quality.verified:
+        why = "could not be measured in it" if sample.quality.measurable else "the level could not be measured"
+        found.append(f"not verified: {spec.pathology.value} {why}")
+    return found
 
 
 def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, float]) -> dict[str, Any]:
@@ -158,7 +176,7 @@ def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, floa
             "verified": quality.verified,
             "attempts": sample.attempts,
         },
-        "warnings": [*sample.series.warnings, *sample.discs.warnings],
+        "warnings": [*sample.series.warnings, *sample.discs.warnings, *cautions(sample)],
         "timings_s": dict(timings_s),
         "version": __version__,
     }

@@ -50,7 +50,7 @@ def use_pipeline(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
 def paint(source: Path, spec: Mapping[str, Any], out: Path, **options: Any) -> dict[str, Any]:
     """Stands in for the pipeline: the same files, at once."""
     (out / "sample-01" / "series").mkdir(parents=True)
-    (out / "sample-01" / "report.json").write_text("{}")
+    (out / "sample-01" / "report.json").write_text('{"warnings": ["painted by a stand-in"]}')
     options["progress"]("sample", 0.5)
     return {"spec": dict(spec)}
 
@@ -154,7 +154,9 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, series: Path, t
 def test_inpaint_fills_an_empty_folder_but_not_a_used_one(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
     use_pipeline(monkeypatch, paint)
     arguments = ["inpaint", str(series), *EDIT, "--out", str(tmp_path)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert "warning: sample-01: painted by a stand-in" in done.output
     before = sorted(tmp_path.rglob("*"))
     assert CliRunner().invoke(app, arguments).exit_code == 2
     assert sorted(tmp_path.rglob("*")) == before

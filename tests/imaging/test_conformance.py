@@ -171,3 +171,10 @@ def test_it_runs_as_a_command(output: list[Path], monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code
+
+
+def test_a_folder_without_objects_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        monkeypatch.setattr("sys.argv", ["conformance", str(folder)])
+        with pytest.raises(SystemExit, match="no DICOM files"):
+            main()

@@ -39,6 +39,7 @@ def test_a_sample_is_drawn_until_it_shows_what_was_asked(
     report = run_pipeline(series, SPEC, tmp_path / "out", progress=lambda _stage, share: heard.append(share))
     assert (report["quality"]["attempts"], report["quality"]["verified"]) == (attempts, verified)
     assert report["spec"]["seed"] == 5
+    assert any("not verified" in warning for warning in report["warnings"]) is not verified
     assert heard == sorted(heard)
 
 
@@ -66,3 +67,19 @@ def test_where_no_attempt_shows_it_the_first_is_kept(series: Path, tmp_path: Pat
 )
 def test_a_tremor_of_the_measure_is_no_pathology(pathology: Pathology, after: LevelMeasures | None, verified: bool) -> None:
     assert steps._moved_as_asked(LevelMeasures(12.0, 0.0), after, pathology) is verified
+
+
+def test_a_landmark_at_another_level_is_painted_but_said(series: Path, tmp_path: Path) -> None:
+    centres = run_pipeline(series, SPEC, tmp_path / "right")["disc_centres_lps_mm"]
+    x, y, z = centres["L2-L3"]
+    report = run_pipeline(series, {**SPEC, "landmark_lps_mm": (x, y + 18, z)}, tmp_path / "wrong")
+    (warning,) = [text for text in report["warnings"] if "landmark" in text]
+    assert "from L2-L3" in warning
+    assert "the labels say L4-L5" in warning
+
+
+def test_naming_the_only_series_changes_no_uid(series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, [True, True])
+    plain = run_pipeline(series, SPEC, tmp_path / "plain")
+    named = run_pipeline(series, {**SPEC, "series_uid": plain["source"]["series_uid"]}, tmp_path / "named")
+    assert plain["output"] == named["output"]

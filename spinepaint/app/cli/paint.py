@@ -1,5 +1,6 @@
 """`spinepaint inpaint`: the pipeline in this process, no server."""
 
+from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,9 @@ def inpaint(
     if json:
         print_json(result)
     else:
+        for sample in sorted(out.glob("sample-*/report.json")):
+            for warning in loads(sample.read_text())["warnings"]:
+                typer.echo(f"warning: {sample.parent.name}: {warning}", err=True)
         typer.echo(f"Written to {out}", err=True)
 
 
