@@ -7,6 +7,7 @@ the pipeline's verification. Also compares the two ways of pasting back on the s
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -87,8 +88,9 @@ def summary(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--phantoms", type=int, default=20)
+    parser.add_argument("--bundle", type=Path, help="another bundle than the shipped one")
     arguments = parser.parse_args()
-    models = loaded_bundle()
+    models = loaded_bundle(arguments.bundle)
     painted = [paint_all(models, FIRST_SEED + n) for n in range(arguments.phantoms)]
     found = [rows for rows in painted if rows]
     print(f"bundle {models.config.name} {models.sha256[:12]}: {len(found)} of {len(painted)} phantoms had the level found")

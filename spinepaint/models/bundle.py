@@ -48,8 +48,9 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What a caller gets who does not say: the solver and its steps, σ in mm, and the guidance.
+    """What a caller gets who does not say: the solver and its steps, σ in mm, and the guidance, one or one a condition.
 
+    Guidance leads away from the average lesion: it makes large ones larger, and small ones vanish, hence one a condition.
     `degrees`: for each condition, in the vocabulary's order, the range that a sample's degree is drawn from; empty for a
     network that is not told degrees.
     """
@@ -57,7 +58,7 @@ class SamplingConfig:
     solver: str = "pndm"
     steps: int = 50
     sigma_mm: float = 16.0
-    guidance: float = 1.0
+    guidance: float | tuple[float, ...] = 1.0
     degrees: tuple[tuple[float, float], ...] = ()
 
 
@@ -100,6 +101,11 @@ def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | 
         return None
     low, high = sampling.degrees[condition]
     return float(np.random.default_rng((seed, condition)).uniform(low, high))
+
+
+def guidance_for(sampling: SamplingConfig, condition: int) -> float:
+    """The guidance that a condition, by its place in the vocabulary's order, is sampled with."""
+    return sampling.guidance[condition] if isinstance(sampling.guidance, tuple) else sampling.guidance
 
 
 def save_bundle(folder: Path, config: BundleConfig, networks: Mapping[str, nn.Module], card: str) -> str:
@@ -162,7 +168,7 @@ def read_config(folder: Path) -> BundleConfig:
             "unet": UNetConfig,
             "localiser": LocaliserConfig,
         }
-        built = {name: make(**_tuples(raw[name])) for name, make in parts.items()}
+        built = {name: make(**tuples(raw[name])) for name, make in parts.items()}
         return BundleConfig(name=str(raw["name"]), **built)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"bundle {folder.name!r}: config.json cannot be read ({error})") from error
@@ -186,8 +192,8 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     return Bundle(config, Inpainter(autoencoder, unet, table, config.crop.extent_mm), localiser, bundle_sha256(folder))
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON has no tuples, and the frozen configurations compare and hash by them.
+def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as tuples, nested ones too: JSON and YAML have none, and the frozen configurations compare and hash by them."""
     return {key: _tuple(value) for key, value in values.items()}
 
 

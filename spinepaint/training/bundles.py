@@ -17,6 +17,7 @@ from spinepaint.models.bundle import (
     SamplingConfig,
     read_config,
     save_bundle,
+    tuples,
     verify,
 )
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
@@ -87,7 +88,7 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
     bundle = BundleConfig(
         name=config.name,
         crop=CropConfig(**config.crop),
-        sampling=SamplingConfig(**{**config.sampling, "degrees": tuple(map(tuple, config.sampling.get("degrees", ())))}),
+        sampling=SamplingConfig(**tuples(config.sampling)),
         paste=PasteConfig(**config.paste),
         autoencoder=autoencoder.config,
         unet=unet.config,

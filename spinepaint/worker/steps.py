@@ -15,7 +15,7 @@ from spinepaint.imaging.orient import orient
 from spinepaint.imaging.paste import Pasted, paste_blend, paste_difference, paste_mask
 from spinepaint.imaging.vocabulary import Fsu, Pathology, condition_index, fsu_index
 from spinepaint.imaging.volume import Volume
-from spinepaint.models.bundle import Bundle, draw_degree
+from spinepaint.models.bundle import Bundle, draw_degree, guidance_for
 from spinepaint.models.inpaint import Decoded, Draw, inpaint
 from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.landmarks import choose_landmark as landmark_index
@@ -140,7 +140,7 @@ def paint(models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Call
         method=spec.method,
         solver=spec.solver,
         steps=spec.steps,
-        guidance=models.config.sampling.guidance,
+        guidance=guidance_for(models.config.sampling, condition),
         seed=spec.seed,
         degree=draw_degree(models.config.sampling, condition, spec.seed),
     )

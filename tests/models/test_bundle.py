@@ -14,6 +14,7 @@ from spinepaint.models.bundle import (
     CropConfig,
     SamplingConfig,
     draw_degree,
+    guidance_for,
     load_bundle,
     save_bundle,
     seal,
@@ -24,7 +25,7 @@ from spinepaint.models.unet import ConditionalUNet, UNetConfig
 CONFIG = BundleConfig(
     name="tiny",
     autoencoder=AutoencoderConfig(channels=16, encoder_blocks=1, decoder_blocks=1, codes=16, latent_scale=0.5),
-    sampling=SamplingConfig(degrees=((0.3, 0.4), (0.6, 0.8), (0.4, 0.5), (0.7, 0.9))),
+    sampling=SamplingConfig(guidance=(1.0, 2.0, 1.0, 1.5), degrees=((0.3, 0.4), (0.6, 0.8), (0.4, 0.5), (0.7, 0.9))),
     unet=UNetConfig(channels=(16, 32), head_channels=16, norm_groups=8, degree_waves=4, donor=True),
     localiser=LocaliserConfig(widths=(8, 8, 8), deep_blocks=1),
 )
@@ -118,3 +119,8 @@ def test_a_degree_is_drawn_within_the_conditions_range_and_by_the_seed_alone() -
     assert len(set(drawn)) == 50
     assert drawn == [draw_degree(sampling, 1, seed) for seed in range(50)]
     assert draw_degree(SamplingConfig(), 1, 0) is None
+
+
+def test_guidance_is_one_for_all_or_one_a_condition() -> None:
+    assert [guidance_for(SamplingConfig(guidance=1.5), condition) for condition in (0, 3)] == [1.5, 1.5]
+    assert guidance_for(SamplingConfig(guidance=(1.0, 2.0)), 1) == 2.0

@@ -10,7 +10,7 @@ from spinepaint.imaging.crop import Vector, cut
 from spinepaint.imaging.paste import Pasted, paste_blend, paste_difference, paste_mask
 from spinepaint.imaging.vocabulary import Fsu, fsu_index
 from spinepaint.imaging.volume import Volume
-from spinepaint.models.bundle import Bundle, draw_degree
+from spinepaint.models.bundle import Bundle, draw_degree, guidance_for
 from spinepaint.models.inpaint import METHODS, Decoded, Draw, Inpainter, denoiser, inpaint
 from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.samplers import SAMPLERS, StepHook, evaluations
@@ -63,7 +63,7 @@ def paint(models: Bundle, volume: Volume, order: Order) -> Painted:
         method="weighted" if method == DIFFERENTIAL else method,  # type: ignore[arg-type]
         solver=config.sampling.solver,
         steps=order.steps,
-        guidance=config.sampling.guidance,
+        guidance=guidance_for(config.sampling, order.condition),
         seed=order.seed,
         degree=degree,
         see_donor=not order.variant.endswith(BLIND),
