@@ -15,10 +15,9 @@ from spinepaint.models.bundle import (
     CropConfig,
     PasteConfig,
     SamplingConfig,
-    read_config,
+    load_bundle,
     save_bundle,
     tuples,
-    verify,
 )
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.memory import channels_last
@@ -51,10 +50,7 @@ def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
     In evaluation mode.
     """
     if (run / SUMS).exists():
-        verify(run)
-        autoencoder = SliceAutoencoder(read_config(run).autoencoder)
-        autoencoder.load_state_dict(_floats(run / "autoencoder.safetensors"))
-        return channels_last(autoencoder.eval().requires_grad_(False))
+        return load_bundle(run).inpainter.autoencoder
     parts = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
     scale = json.loads((run / "latent_scale.json").read_text())["latent_scale"]
     autoencoder = SliceAutoencoder(replace(AutoencoderConfig(**model), latent_scale=scale))
@@ -65,17 +61,10 @@ def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
 def read_localiser(run: Path) -> DiscLocaliser:
     """The localiser of a bundle or of a run."""
     if (run / SUMS).exists():
-        verify(run)
-        sizes = read_config(run).localiser
-    else:
-        sizes = LocaliserConfig(**json.loads((run / "config.json").read_text()))
-    localiser = DiscLocaliser(sizes)
-    localiser.load_state_dict(_floats(run / "localiser.safetensors"))
+        return load_bundle(run).localiser
+    localiser = DiscLocaliser(LocaliserConfig(**json.loads((run / "config.json").read_text())))
+    localiser.load_state_dict({key: value.float() for key, value in load_file(run / "localiser.safetensors").items()})
     return localiser
-
-
-def _floats(path: Path) -> dict[str, torch.Tensor]:
-    return {key: value.float() for key, value in load_file(path).items()}
 
 
 def assemble(config: BundleTraining) -> dict[str, Any]:

@@ -139,9 +139,9 @@ class InpainterTask:
         for _ in range(config.accumulate):
             whole = rng.random() < config.whole
             batch = self.crops.draw(rng, self.sources, config.whole_batch if whole else config.batch)
-            loss = (
-                self._loss(self.unet, batch if whole else self.crops.windowed(batch, rng, config.window), rng) / config.accumulate
-            )
+            if not whole:
+                batch = self.crops.windowed(batch, rng, config.window)
+            loss = self._loss(self.unet, batch, rng) / config.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         parallel.average_gradients(self.unet)
@@ -169,7 +169,8 @@ class InpainterTask:
             models = Inpainter(self.autoencoder, self.unet, self.alpha_bar, self.crops.extent_mm)
             for kind, held_out in self.held_out.items():
                 row = {name: value[0] for name, value in vars(held_out).items()}
-                both = torch.stack([row["donor"][:-1], row["latent"]]).float().to(self.device)
+                known = bool(row["donor"][-1].any())  # annotated data have no donor: the lesion itself is painted over then
+                both = torch.stack([row["donor"][:-1] if known else row["latent"], row["latent"]]).float().to(self.device)
                 donor, wanted = self.autoencoder.decode(both)[:, 0].float()
                 x, y, z = (float(value) for value in row["landmark_mm"])
                 draw = Draw(

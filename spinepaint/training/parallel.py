@@ -5,10 +5,9 @@ and bundles use; for networks of this size one reduction after the backward pass
 """
 
 import os
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 
 def start() -> None:
@@ -39,13 +38,6 @@ def average_gradients(network: nn.Module) -> None:
     flat /= distributed.get_world_size()
     for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
-
-
-def follow_first(tensors: Iterable[Tensor]) -> None:
-    """Give every process the first one's values."""
-    if distributed.is_initialized():
-        for tensor in tensors:
-            distributed.broadcast(tensor, 0)
 
 
 def wait_for_first() -> None:
