@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spinepaint.app.memory import limit_memory
 from tests.fuzz.case import make_case, run_case
 from tests.fuzz.seeds import Seed
 
@@ -75,8 +76,7 @@ def _work(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path, at_w
     """The child: never returns. What decoders print is of no interest, what a case raises is."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     warnings.simplefilter("ignore")
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES,) * 2)
+    limit_memory(MEMORY_BYTES)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for index in batch:
         at_work[:8] = struct.pack("q", index)

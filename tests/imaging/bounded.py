@@ -2,11 +2,11 @@
 
 import json
 import os
-import resource
 import signal
 import warnings
 from pathlib import Path
 
+from spinepaint.app.memory import limit_memory
 from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.reading import check
 
@@ -25,8 +25,7 @@ def refusal_within(source: Path, *, memory_mib: int, seconds: float = 10.0, caps
         status = 1
         try:
             warnings.simplefilter("ignore")
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (size + memory_mib * MIB,) * 2)
+            limit_memory(memory_mib * MIB)
             signal.setitimer(signal.ITIMER_PROF, seconds)
             refusal = check(source, caps=caps).refusal
             os.write(mouth, json.dumps(refusal.type if refusal else None).encode())
