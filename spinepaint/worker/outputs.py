@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,16 +55,16 @@ def staging(out: Path) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal("output-exists", "The output folder is not empty.", "Name a new or empty folder.", status=409)
     made = [path for path in (out, *out.parents) if not path.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=out))
+    # The folders are made inside, so that a signal that comes between two lines leaves nothing either.
     try:
-        yield folder
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=out, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
         for path in made:
-            path.rmdir()
+            if path.exists():
+                path.rmdir()
         raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(folder: Path, out: Path) -> None:

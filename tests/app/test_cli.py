@@ -207,8 +207,8 @@ from types import ModuleType
 from spinepaint.app.cli import main
 def run_pipeline(source, spec, out, **options):
     begun = Path(sys.argv[-1])
-    begun.write_text("half-written")
     try:
+        begun.write_text("half-written")
         time.sleep(60)
     finally:
         begun.unlink()
