@@ -105,13 +105,12 @@ def stack_frames(
             f"The slices are {angle:.0f} degrees off the sagittal plane.",
             f"Series up to {oblique_limit_deg:g} degrees oblique are read.",
         )
-    if len(frames) < least_slices:
-        detail = f"It has {len(frames)} and at least {least_slices} are needed."
-        raise Refusal("too-few-slices", "The series has too few slices.", detail, [f.reason("part of it") for f in frames])
     positions = np.array([frame.plane.position_mm for frame in frames], float)
     distances = positions @ normal_of(orientation)
     order = np.argsort(distances, kind="stable")
     ordered = [frames[i] for i in order]
+    if len(frames) < least_slices:
+        raise _too_few(ordered, positions[order], distances[order], least_slices, spacing_rtol)
     _no_duplicates(ordered, distances[order], duplicate_tol_mm)
     _evenly_spaced(ordered, positions[order], distances[order], orientation, spacing_rtol, perpendicular_tol)
     if np.ptp(distances) > _PLAUSIBLE_MM[1] * (len(frames) - 1):
@@ -197,7 +196,7 @@ def _evenly_spaced(
     if spacing is not None:
         return
     gaps = np.diff(distances)
-    usual = float(np.median(gaps))
+    usual = _usual_gap(gaps, spacing_rtol)
     wide = np.flatnonzero(np.abs(gaps - usual) > spacing_rtol * usual)
     if wide.size == 0:
         detail = "The direction of stacking is not the normal of the slices."
@@ -205,14 +204,67 @@ def _evenly_spaced(
             "sheared", "The slices are shifted against each other.", detail, [f.reason("shifted") for f in ordered[1:2]]
         )
     named = [frame.reason(f"next to a gap of {gaps[i]:.3f} mm") for i in wide.tolist() for frame in (ordered[i], ordered[i + 1])]
-    multiples = gaps[wide] / usual
-    whole = np.abs(multiples - np.round(multiples)) * usual <= spacing_rtol * usual * np.round(multiples)
-    if bool(np.all(whole & (np.round(multiples) >= 2))):
-        count = int(np.sum(np.round(multiples) - 1))
-        detail = f"The others are {usual:.3f} mm apart. Send the whole series."
+    lacking = _lacking(positions, gaps, spacing_rtol)
+    if lacking:
+        count = len(lacking)
+        detail = (
+            f"{len(ordered)} were found, {usual:.3f} mm apart but for the gap{'s' if wide.size > 1 else ''}. "
+            f"Missing: those at {_at_x(lacking)}. Send the whole series."
+        )
         raise Refusal("missing-slice", f"{count} slice{'s are' if count > 1 else ' is'} missing.", detail, named)
     detail = f"Most are {usual:.3f} mm apart; gaps run from {gaps.min():.3f} to {gaps.max():.3f} mm."
     raise Refusal("irregular-spacing", "The slices are not evenly spaced.", detail, named)
+
+
+def _too_few(
+    ordered: Sequence[Frame],
+    positions: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    least_slices: int,
+    spacing_rtol: float,
+) -> Refusal:
+    """What there is of a series that is only a part, and as far as that can be told what is not."""
+    named = [frame.reason(f"one of {len(ordered)}, at {_at_x([at])}") for frame, at in zip(ordered, positions, strict=True)]
+    needed = f"at least {least_slices} slices of a series are needed. Send the whole series."
+    if len(ordered) == 1:
+        detail = f"Only the slice at {_at_x(positions)} was found; {needed}"
+        return Refusal("too-few-slices", "One slice is no volume.", detail, named)
+    lacking = _lacking(positions, np.diff(distances), spacing_rtol)
+    between = f" Missing between them: those at {_at_x(lacking)}." if lacking else ""
+    detail = f"{len(ordered)} were found, at {_at_x(positions)}; {needed}{between}"
+    return Refusal("too-few-slices", "The series has too few slices.", detail, named)
+
+
+def _usual_gap(gaps: NDArray[np.float64], tolerance: float) -> float:
+    """The most common gap in mm; of equally common ones the smallest, since slices get lost and none are added."""
+    ascending = np.sort(gaps)
+    first = np.searchsorted(ascending, ascending * (1.0 - tolerance), side="left")
+    after = np.searchsorted(ascending, ascending * (1.0 + tolerance), side="right")
+    most = int(np.argmax(after - first))
+    return float(np.median(ascending[first[most] : after[most]]))
+
+
+def _lacking(positions: NDArray[np.float64], gaps: NDArray[np.float64], tolerance: float) -> list[NDArray[np.float64]]:
+    """Image positions in LPS mm of the slices without which the others are not even; none where the gaps have another cause."""
+    usual = _usual_gap(gaps, tolerance)
+    low, high = _PLAUSIBLE_MM
+    if gaps.min() < low or gaps.max() > high:
+        return []
+    steps = np.round(gaps / usual)
+    if np.any(steps < 1) or np.any(np.abs(gaps - steps * usual) > tolerance * steps * usual):
+        return []
+    return [
+        positions[i] + (positions[i + 1] - positions[i]) * step / count
+        for i, count in enumerate(steps.astype(int).tolist())
+        for step in range(1, count)
+    ]
+
+
+def _at_x(positions: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, most: int = 8) -> str:
+    """Where slices lie, as their headers say it: the first value of Image Position (Patient)."""
+    shown = [f"{position[0] + 0.0:.1f}" for position in positions[:most]]
+    more = f" and {len(positions) - most} more" if len(positions) > most else ""
+    return f"x {', '.join(shown)}{more} mm"
 
 
 def _affine(ordered: Sequence[Frame], positions: NDArray[np.float64], orientation: Sequence[float]) -> NDArray[np.float64]:

@@ -26,6 +26,49 @@ def test_a_missing_slice_names_its_neighbours(tmp_path: Path) -> None:
     assert "8.800" in refusal.instances[0].reason
 
 
+def part_of_a_series(folder: Path, kept: list[int]) -> list[Path]:
+    """Some slices of nine, 4.4 mm apart from x 17.6 to -17.6 mm."""
+    paths = make_series(folder, rows=32, columns=32)
+    for index, path in enumerate(paths):
+        if index not in kept:
+            path.unlink()
+    return [paths[index] for index in kept]
+
+
+def test_slices_that_are_missing_are_counted_and_placed(tmp_path: Path) -> None:
+    part_of_a_series(tmp_path / "one gap", [0, 1, 2, 5, 6, 7, 8])
+    refusal = refused(tmp_path / "one gap")
+    assert refusal.title == "2 slices are missing."
+    assert refusal.detail.startswith("7 were found, 4.400 mm apart but for the gap. Missing: those at x 4.4, 0.0 mm.")
+    # As many gaps of two steps as of one: what lies between the two is the spacing of no slices.
+    part_of_a_series(tmp_path / "gaps", [0, 2, 4, 5, 6])
+    refusal = refused(tmp_path / "gaps")
+    assert (refusal.type, refusal.title) == ("missing-slice", "2 slices are missing.")
+    assert "5 were found, 4.400 mm apart but for the gaps. Missing: those at x 13.2, 4.4 mm." in refusal.detail
+
+
+def test_a_part_of_a_series_is_told_what_it_is(tmp_path: Path) -> None:
+    (path,) = part_of_a_series(tmp_path / "one", [4])
+    refusal = refused(tmp_path / "one")
+    assert (refusal.type, refusal.title) == ("too-few-slices", "One slice is no volume.")
+    assert "Only the slice at x 0.0 mm was found; at least 5 slices" in refusal.detail
+    assert [(entry.file, entry.reason) for entry in refusal.instances] == [(path.name, "one of 1, at x 0.0 mm")]
+    part_of_a_series(tmp_path / "three", [0, 3, 4])
+    refusal = refused(tmp_path / "three")
+    assert refusal.type == "too-few-slices"
+    assert "3 were found, at x 17.6, 4.4, 0.0 mm" in refusal.detail
+    assert "Missing between them: those at x 13.2, 8.8 mm." in refusal.detail
+
+
+def test_few_slices_at_one_place_or_far_apart_are_counted(tmp_path: Path) -> None:
+    make_series(tmp_path / "one place", slices=3, rows=32, columns=32, spacing_mm=(1e-7, 0.9, 0.9))
+    make_series(tmp_path / "far", slices=3, rows=32, columns=32, mutate=place(0, (1e9, 0, 0)))
+    for folder in tmp_path.iterdir():
+        refusal = refused(folder)
+        assert refusal.type == "too-few-slices"
+        assert "Missing" not in refusal.detail
+
+
 def place(index: int, millimetres: tuple[float, float, float]) -> Callable[[Dataset, int], None]:
     """A mutation that shifts one slice."""
 
