@@ -36,6 +36,8 @@ class EditSpec(BaseModel):
     sigma_mm: Annotated[FiniteFloat, Field(ge=2, le=40)] | None = None
     deidentify: bool | None = None
     new_study: bool = False
+    allow_synthetic: bool = False
+    """Take a source that says it is synthetic; without it such a source is refused."""
     destination: DestinationName | None = None
 
     @model_validator(mode="after")

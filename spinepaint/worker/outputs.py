@@ -105,8 +105,8 @@ def _provenance(sample: Sample) -> Provenance:
         pathology=sample.spec.pathology,
         severity=sample.spec.severity,
         fsu=sample.spec.fsu,
-        # Which series was painted is in the source's UIDs; whether the caller had to name it changes nothing.
-        spec={name: value for name, value in sample.spec.as_dict().items() if name != "series_uid"},
+        # Which series was painted is in the source's UIDs; whether it had to be named, or allowed, changes nothing.
+        spec={name: value for name, value in sample.spec.as_dict().items() if name not in ("series_uid", "allow_synthetic")},
         landmark_lps_mm=sample.landmark,
     )
 

@@ -29,7 +29,6 @@ def run_pipeline(
     bundle: Path | None = None,
     progress: Progress | None = None,
     caps: Caps | None = None,
-    allow_synthetic: bool = False,
     deidentify_key: str = "",
 ) -> dict[str, Any]:
     """Paint the pathology that `spec` asks for into a sagittal T2 series.
@@ -38,7 +37,8 @@ def run_pipeline(
     ----------
     source: folder, zip or multi-frame file.
     spec: pathology, fsu and severity; optionally seed, samples, method, solver, steps, sigma_mm,
-        landmark_lps_mm (patient LPS mm), series_uid, deidentify (PS3.15 basic profile) and new_study.
+        landmark_lps_mm (patient LPS mm), series_uid, deidentify (PS3.15 basic profile), new_study and
+        allow_synthetic (take a source that says it is synthetic).
     out: folder for `sample-01`, `sample-02`, …; they appear only once all of them are complete.
     bundle: folder of the weights; the shipped one by default.
     deidentify_key: secret that pseudonyms are made with; see `deidentification.Pseudonyms`.
@@ -52,7 +52,8 @@ def run_pipeline(
     stages = Stages(progress, asked.samples)
     limits = caps or Caps()
     series = stages.run(
-        "read", lambda: read_series(source, series_uid=asked.series_uid, caps=limits, allow_synthetic=allow_synthetic)
+        "read",
+        lambda: read_series(source, series_uid=asked.series_uid, caps=limits, allow_synthetic=asked.allow_synthetic),
     )
     if asked.deidentify:
         series = deidentified_series(series, Pseudonyms(deidentify_key))

@@ -31,6 +31,7 @@ class Spec:
     series_uid: str | None = None
     deidentify: bool = False
     new_study: bool = False
+    allow_synthetic: bool = False
     sample: int = 1
 
     def for_sample(self, sample: int) -> "Spec":
@@ -84,6 +85,7 @@ def resolve(raw: Mapping[str, Any], defaults: SamplingConfig) -> Spec:
         series_uid=given.get("series_uid"),
         deidentify=_flag(given, "deidentify"),
         new_study=_flag(given, "new_study"),
+        allow_synthetic=_flag(given, "allow_synthetic"),
     )
     if not 2.0 <= spec.sigma_mm <= 40.0:
         raise _bad("sigma_mm must lie between 2 and 40")

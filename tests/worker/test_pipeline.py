@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from spinepaint.imaging.conformance import findings
 from spinepaint.imaging.errors import Refusal
 from spinepaint.training.phantom import Phantom
+from spinepaint.worker import pipeline
 from spinepaint.worker.pipeline import run_pipeline
 from tests.imaging.painted import dciodvfy
 
@@ -23,6 +24,18 @@ SPEC = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "moderate_la
 def by_position(folder: Path) -> list[pydicom.Dataset]:
     datasets = [pydicom.dcmread(path) for path in folder.glob("*.dcm")]
     return sorted(datasets, key=lambda d: [float(v) for v in d.ImagePositionPatient])
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_synthetic_source_is_taken_where_the_request_says_so(
+    allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_series(*_: Any, allow_synthetic: bool, **__: Any) -> Any:
+        raise Refusal("seen", f"{allow_synthetic}")
+
+    monkeypatch.setattr(pipeline, "read_series", read_series)
+    with pytest.raises(Refusal, match=f"{allowed}"):
+        run_pipeline(tmp_path, SPEC | {"allow_synthetic": allowed}, tmp_path / "out")
 
 
 def digests(folder: Path) -> dict[str, str]:
