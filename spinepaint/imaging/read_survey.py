@@ -20,11 +20,15 @@ _CHUNK = 2**20
 
 @dataclass
 class Survey:
-    """Everything that was found: files passed over, files that could not be read, the verdict over each series, the choice."""
+    """Everything that was found: files passed over, files that could not be read, the verdict over each series, the choice.
+
+    `broken` files are in no series and refuse the source; `contradicted` ones are in a series, and a broken one claims to be them.
+    """
 
     ignored: list[InstanceReason]
     unopened: list[InstanceReason]
     broken: list[tuple[str, InstanceReason]] = field(default_factory=list)
+    contradicted: list[InstanceReason] = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
     chosen: Judgement | None = None
     refusal: Refusal | None = None
@@ -45,7 +49,7 @@ def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow
     ]
     try:
         if found.broken:
-            raise _refuse_broken(found.broken)
+            raise _refuse_broken(found)
         found.chosen = _choose(found.judgements, series_uid)
     except Refusal as refusal:
         found.refusal = refusal
@@ -56,11 +60,12 @@ def report_of(found: Survey, refusal: Refusal | None = None) -> CheckReport:
     """The report over a survey; `refusal` where the chosen series turned out to be unreadable after all."""
     final = refusal or found.refusal
     chosen = found.chosen if final is None else None
-    series = [_final_verdict(judgement, found.chosen, refusal) for judgement in found.judgements]
+    series = [_final_verdict(judgement, found, refusal) for judgement in found.judgements]
     files = [FileVerdict(entry.file, "ignored", entry.reason) for entry in [*found.ignored, *found.unopened]]
     files += [FileVerdict(entry.file, "refused", entry.reason) for _, entry in found.broken]
     for judgement, verdict in zip(found.judgements, series, strict=True):
-        files += _file_verdicts(judgement, verdict, chosen, refusal if judgement is found.chosen else judgement.refusal)
+        blame = refusal if judgement is found.chosen else judgement.refusal
+        files += _file_verdicts(judgement, verdict, chosen, blame or final)
     warnings = list(chosen.warnings) if chosen else []
     if chosen:
         warnings += [f"Another sagittal T2 series was refused: {v.reason}" for v in series if v.verdict == "refused"]
@@ -140,10 +145,15 @@ def _without_copies(headers: Sequence[Header], found: Survey) -> list[Header]:
         elif foreign := _foreign_kind(header.sop_class_uid):
             found.ignored.append(InstanceReason(header.file.name, f"{foreign}, not an MR image that is read"))
         else:
-            reason = f"another file, {earlier.file.name}, has the same SOP Instance UID and other content"
-            named = InstanceReason(header.file.name, reason, header.sop_instance_uid)
-            found.broken.append(("duplicate-instance", named))
+            found.broken.append(("duplicate-instance", _contradicted(header, earlier)))
+            if all(entry.sop_instance_uid != earlier.sop_instance_uid for entry in found.contradicted):
+                found.contradicted.append(_contradicted(earlier, header))
     return kept
+
+
+def _contradicted(header: Header, other: Header) -> InstanceReason:
+    reason = f"another file, {other.file.name}, has the same SOP Instance UID and other content"
+    return InstanceReason(header.file.name, reason, header.sop_instance_uid)
 
 
 def _content_digest(file: SourceFile) -> bytes:
@@ -154,10 +164,12 @@ def _content_digest(file: SourceFile) -> bytes:
     return digest.digest()
 
 
-def _refuse_broken(broken: Sequence[tuple[str, InstanceReason]]) -> Refusal:
-    kind = broken[0][0]
+def _refuse_broken(found: Survey) -> Refusal:
+    kind = found.broken[0][0]
     detail = "It may belong to the series, so nothing is taken. Leave it out, or export it again."
-    return Refusal(kind, TITLES[kind], detail, [named for _, named in broken])
+    if kind == "duplicate-instance":
+        detail = "Which of them belongs to the series cannot be known, so nothing is taken. Leave one out, or export it again."
+    return Refusal(kind, TITLES[kind], detail, [*(named for _, named in found.broken), *found.contradicted])
 
 
 def _choose(judgements: Sequence[Judgement], series_uid: str | None) -> Judgement:
@@ -192,10 +204,14 @@ def _listed(judgements: Sequence[Judgement]) -> str:
     return "It holds " + "; ".join(f"{v.series_uid} ({v.description or 'no description'}): {v.reason}" for v in series) + "."
 
 
-def _final_verdict(judgement: Judgement, chosen: Judgement | None, refusal: Refusal | None) -> SeriesVerdict:
+def _final_verdict(judgement: Judgement, found: Survey, refusal: Refusal | None) -> SeriesVerdict:
+    """The verdict over a series once it is known what became of the source: a sound one is refused with what is broken in it."""
     verdict = judgement.verdict
-    if judgement is chosen and refusal is not None:
-        return SeriesVerdict(verdict.series_uid, verdict.description, verdict.instances, "refused", str(refusal))
+    against = refusal if judgement is found.chosen else None
+    if found.broken and verdict.verdict == "accepted":
+        against = found.refusal
+    if against is not None:
+        return SeriesVerdict(verdict.series_uid, verdict.description, verdict.instances, "refused", str(against))
     return verdict
 
 

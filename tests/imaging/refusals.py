@@ -21,6 +21,9 @@ def refused(source: Path, *, caps: Caps = DEFAULT_CAPS) -> Refusal:
     assert report.refusal is not None
     assert report.refusal.type == raised.value.type
     assert str(raised.value) == report.as_dict()["warnings"][0]
+    # What is said of the files and of the series is the same verdict: only a choice between sound series leaves them sound.
+    assert "accepted" not in {file.verdict for file in report.files}
+    assert "accepted" not in {series.verdict for series in report.series} or raised.value.type == "several-series"
     return raised.value
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from spinepaint.imaging.caps import Caps
-from spinepaint.imaging.reading import read_series
+from spinepaint.imaging.reading import check, read_series
 from tests.imaging.refusals import assign, refused, remove
 from tests.imaging.series_factory import make_series
 
@@ -100,6 +100,25 @@ def test_two_files_of_one_uid_and_other_content_are_refused(tmp_path: Path) -> N
     refusal = refused(tmp_path)
     assert refusal.type == "duplicate-instance"
     assert refusal.instances[0].file == other[0].name
+
+
+def test_both_files_of_one_uid_are_named_and_their_series_is_refused_with_them(tmp_path: Path) -> None:
+    slices = make_series(tmp_path, slices=5, rows=32, columns=32)
+    make_series(tmp_path / "axial", slices=5, rows=32, columns=32, seed=1, plane="axial")
+    ds = dcmread(slices[2])
+    ds.PatientAge = "051Y"
+    ds.save_as(tmp_path / "other.dcm")
+    refusal = refused(tmp_path)
+    reason = "another file, {}, has the same SOP Instance UID and other content"
+    told = {slices[2].name: reason.format("other.dcm"), "other.dcm": reason.format(slices[2].name)}
+    assert {entry.file: entry.reason for entry in refusal.instances} == told
+    report = check(tmp_path)
+    assert sorted(series.verdict for series in report.series) == ["ignored", "refused"]
+    verdicts = {file.file: (file.verdict, file.reason) for file in report.files}
+    assert len(report.files) == len(verdicts) == 11
+    assert {name for name, (verdict, _) in verdicts.items() if verdict == "refused"} == {"other.dcm", *(p.name for p in slices)}
+    assert {name: verdicts[name][1] for name in told} == told
+    assert verdicts[slices[0].name][1] == f"its series: {refusal}"
 
 
 def test_synthetic_series_are_taken_where_asked_for(tmp_path: Path) -> None:

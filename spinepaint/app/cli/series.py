@@ -57,7 +57,8 @@ def _show(report: dict[str, Any]) -> None:
         line = f"{mark} {item['verdict']:<8} {item['series_uid']}  {item['instances']} instances  {item['reason'] or ''}"
         typer.echo(line.rstrip())
     for item in report["files"]:
-        if item["verdict"] == "refused":
+        # What is against a series as a whole has been said once, in its line.
+        if item["verdict"] == "refused" and not item["reason"].startswith("its series: "):
             typer.echo(f"  refused  {item['file']}: {item['reason']}")
     for warning in report["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
