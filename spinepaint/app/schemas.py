@@ -50,7 +50,10 @@ class EditSpec(BaseModel):
 
     def as_spec(self) -> dict[str, Any]:
         """Plain JSON values for the pipeline, without what the caller left to it."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"series_id", "series_uid", "destination"})
+        left_out = {"series_id", "series_uid", "destination"}
+        if not self.allow_synthetic:  # so that a request from before there was the choice keeps its fingerprint
+            left_out.add("allow_synthetic")
+        return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
 
 class InpaintSpec(EditSpec):

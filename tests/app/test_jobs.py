@@ -28,6 +28,13 @@ def test_submit(client: TestClient, series_id: str, worker: HandWorker) -> None:
     assert job.spec == {**EDIT, **defaults, "seed": 5, "landmark_lps_mm": [1.0, 2.0, 3.5]}
 
 
+def test_a_synthetic_source_can_be_asked_for(client: TestClient, series_id: str, worker: HandWorker) -> None:
+    view = client.post("/v1/jobs", json={"series_id": series_id, **EDIT, "allow_synthetic": True}).json()
+    job = worker.ledger.get_job(view["id"])
+    assert job is not None
+    assert job.spec["allow_synthetic"] is True
+
+
 @pytest.mark.parametrize(
     "change",
     [
