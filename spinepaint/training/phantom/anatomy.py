@@ -5,6 +5,7 @@ deep and 27 high; disc 7-12 high; dural sac 10-17 deep); every one is drawn anew
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,15 +79,28 @@ class Anatomy:
 
     def depth_at(self, s: Array) -> Array:
         """Antero-posterior depth of bodies and discs at `s`, without the bodies' waist."""
-        return np.asarray(
-            PchipInterpolator(self.disc_s, self.plate_depth, extrapolate=False)(np.clip(s, self.disc_s[0], self.disc_s[-1]))
-        )
+        return np.asarray(self._depth_curve(np.clip(s, self.disc_s[0], self.disc_s[-1])))
 
     def width_at(self, s: Array) -> Array:
         """Left-right width of bodies and discs at `s`, without the bodies' waist."""
-        return np.asarray(
-            PchipInterpolator(self.disc_s, self.plate_width, extrapolate=False)(np.clip(s, self.disc_s[0], self.disc_s[-1]))
-        )
+        return np.asarray(self._width_curve(np.clip(s, self.disc_s[0], self.disc_s[-1])))
+
+    # Curves are fitted once: hundreds of structures ask for them.
+    @cached_property
+    def _depth_curve(self) -> PchipInterpolator:
+        return PchipInterpolator(self.disc_s, self.plate_depth, extrapolate=False)
+
+    @cached_property
+    def _width_curve(self) -> PchipInterpolator:
+        return PchipInterpolator(self.disc_s, self.plate_width, extrapolate=False)
+
+    @cached_property
+    def sac_curves(self) -> tuple[PchipInterpolator, PchipInterpolator, PchipInterpolator]:
+        """Depth and half-width of the sac, and the gap in front of it, along s, in mm."""
+        knots = np.ravel(np.stack([self.body_s, self.disc_s], axis=1))
+        at_disc = 1.2 + 0.5 * np.clip(self.sac_gap - 2.2, 0.0, None)
+        gap = PchipInterpolator(knots, np.ravel(np.stack([self.sac_gap, at_disc], axis=1)))
+        return PchipInterpolator(self.body_s, self.sac_depth), PchipInterpolator(self.body_s, self.sac_half_width), gap
 
 
 def sample_anatomy(seed: int) -> Anatomy:
@@ -151,12 +165,8 @@ class CanalProfile:
 
 def canal_profile(anatomy: Anatomy, s: Array) -> CanalProfile:
     """The canal's sizes at `s` (S,) in mm, without lesions."""
-    depth = PchipInterpolator(anatomy.body_s, anatomy.sac_depth)(s)
-    width = PchipInterpolator(anatomy.body_s, anatomy.sac_half_width)(s)
+    depth, width, gap = (curve(s) for curve in anatomy.sac_curves)
     end = np.sqrt(np.clip((anatomy.sac_end_s - s) / 25.0, 0.0, 1.0))
-    knots = np.ravel(np.stack([anatomy.body_s, anatomy.disc_s], axis=1))
-    at_disc = 1.2 + 0.5 * np.clip(anatomy.sac_gap - 2.2, 0.0, None)
-    gap = PchipInterpolator(knots, np.ravel(np.stack([anatomy.sac_gap, at_disc], axis=1)))(s)
     fat = np.full(s.shape, 0.7)
     for i in range(L5 + 1):
         # the pad fills the gap between two laminae, thickest just under the upper one

@@ -74,13 +74,15 @@ def _paint_nucleus(
     v = (box.s - 0.5 * (above + below)) / half
     u = (box.d + np.float32(0.47) * depth) / (np.float32(0.37) * depth)
     w = box.x / (np.float32(0.68) * half_width)
-    r = np.sqrt(u * u + w * w + (v / np.float32(0.88)) ** 4)
+    v2, u2 = v * v, u * u
+    tall = v2 / np.float32(0.88**2)
+    r = np.sqrt(u2 + w * w + tall * tall)
     grade = anatomy.pfirrmann[i] if MOBILE[i] else 3
     factor = next((item.nucleus_factor for item in lesions if item.level == i), 1.0)
     rng = np.random.default_rng([seed, 4, i])
     level = signals.annulus + (signals.nucleus[grade - 1] - signals.annulus) * factor
     depth_of_cleft = rng.uniform(0.15, 0.5) if grade in (2, 3) else rng.uniform(0.0, 0.2)
-    cleft = np.float32(depth_of_cleft) * np.exp(-((v / np.float32(0.2)) ** 2) - u**4)
+    cleft = np.float32(depth_of_cleft) * np.exp(-v2 / np.float32(0.2**2) - u2 * u2)
     shape = (box.x.shape[0], box.s.shape[1], box.d.shape[2])
     mottle = smooth_noise(rng, shape, (2.0, 4.0, 6.0)) * np.float32(0.06 + 0.04 * grade)
     value = np.float32(level) * (1 - cleft) * (1 + mottle)

@@ -19,7 +19,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 D_FRONT_MM, D_BACK_MM = -52.0, 64.0
-S_ABOVE_MM, S_BELOW_MM = 0.0, 8.0
+LINE_MM = 0.5
+COARSE = 4
 
 
 @dataclass(frozen=True)
@@ -45,29 +46,48 @@ class Centreline:
 
 def centreline(anatomy: Anatomy) -> Centreline:
     """Integrate the sampled angles into a line; its origin is the middle of L3."""
-    s = np.arange(-60.0, anatomy.disc_s[-1] + 60.0, 0.5)
+    s = np.arange(-60.0, anatomy.disc_s[-1] + 60.0, LINE_MM)
     pitch = anatomy.body_height + anatomy.disc_height
     kappa = np.interp(s, anatomy.disc_s, np.deg2rad(anatomy.angle_deg) / pitch)
     kernel = np.hanning(41) / np.hanning(41).sum()
     kappa = np.convolve(np.pad(kappa, 20, mode="edge"), kernel, mode="valid")
-    phi = np.cumsum(kappa) * 0.5
+    phi = np.cumsum(kappa) * LINE_MM
     phi += np.deg2rad(anatomy.mid_tilt_deg) - np.interp(anatomy.body_s[L3], s, phi)
-    y, z = np.cumsum(np.sin(phi)) * 0.5, -np.cumsum(np.cos(phi)) * 0.5
+    y, z = np.cumsum(np.sin(phi)) * LINE_MM, -np.cumsum(np.cos(phi)) * LINE_MM
     y -= np.interp(anatomy.body_s[L3], s, y)
     z -= np.interp(anatomy.body_s[L3], s, z)
     return Centreline(s, y, z, phi, kappa)
 
 
 def straighten(line: Centreline, y: F64, z: F64) -> tuple[F32, F32]:
-    """(s, d) of image-plane points: the nearest point of the line, refined along its tangent."""
+    """(s, d) of image-plane points (rows, columns): the nearest point of the line, refined along its tangent.
+
+    The nearest point is searched for at every fourth pixel; between them it moves smoothly, and one step brings it home.
+    """
     tree = KDTree(np.stack([line.y, line.z], axis=1)[::2])
-    points = np.stack([y.ravel(), z.ravel()], axis=1)
-    near = np.asarray(tree.query(points, eps=0.0)[1]) * 2
-    dy, dz = points[:, 0] - line.y[near], points[:, 1] - line.z[near]
-    sin, cos = np.sin(line.phi[near]), np.cos(line.phi[near])
-    along, behind = dy * sin - dz * cos, dy * cos + dz * sin
-    s = line.s[near] + along / np.clip(1 - line.kappa[near] * behind, 0.2, None)
-    return s.reshape(y.shape).astype(np.float32), behind.reshape(y.shape).astype(np.float32)
+    coarse = np.stack([y[::COARSE, ::COARSE].ravel(), z[::COARSE, ::COARSE].ravel()], axis=1)
+    found = np.asarray(tree.query(coarse)[1]).reshape(y[::COARSE, ::COARSE].shape) * 2.0
+    near = np.rint(_upsampled(_upsampled(found, y.shape[0]).T, y.shape[1]).T).astype(np.int64)
+    sin, cos = np.sin(line.phi), np.cos(line.phi)
+    along, behind, stretch = _against(line, sin, cos, near, y, z)
+    near = np.clip(near + np.rint(along / stretch / LINE_MM).astype(np.int64), 0, line.s.size - 1)
+    along, behind, stretch = _against(line, sin, cos, near, y, z)
+    return (line.s[near] + along / stretch).astype(np.float32), behind.astype(np.float32)
+
+
+def _upsampled(field: F64, n: int) -> F64:
+    """`field` (k, m), known at every fourth of `n` rows, linearly between them."""
+    place = np.minimum(np.arange(n) / COARSE, field.shape[0] - 1)
+    first = np.minimum(place.astype(np.int64), field.shape[0] - 2)
+    part = (place - first)[:, None]
+    return np.asarray(field[first] * (1 - part) + field[first + 1] * part)
+
+
+def _against(line: Centreline, sin: F64, cos: F64, near: NDArray[np.int64], y: F64, z: F64) -> tuple[F64, F64, F64]:
+    """Distance along and behind the line's tangent at its points `near`, and the stretch 1 - kappa d there."""
+    dy, dz = y - line.y[near], z - line.z[near]
+    along, behind = dy * sin[near] - dz * cos[near], dy * cos[near] + dz * sin[near]
+    return along, behind, np.clip(1 - line.kappa[near] * behind, 0.2, None)
 
 
 @dataclass(frozen=True)
