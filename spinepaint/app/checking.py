@@ -10,14 +10,14 @@ from spinepaint.imaging.errors import Refusal
 from spinepaint.imaging.read_names import shown_name
 
 
-def check_apart(source: Path, series_uid: str | None, caps: Caps) -> dict[str, Any]:
+def check_apart(source: Path, series_uid: str | None, caps: Caps, *, allow_synthetic: bool = False) -> dict[str, Any]:
     """The report over a source, `CheckReport.as_dict`, whatever is in it.
 
     Where the reading itself came to an end (a decoder crashed, it took too long or too much memory), each file is refused
     for that.
     """
     try:
-        return read_apart("check", source, series_uid, caps)
+        return read_apart("check", source, series_uid, caps, allow_synthetic=allow_synthetic)
     except Refusal as refusal:
         paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
         reason = f"not judged: {refusal.title}"
@@ -25,13 +25,13 @@ def check_apart(source: Path, series_uid: str | None, caps: Caps) -> dict[str, A
         return CheckReport(None, (), files, (), refusal).as_dict()
 
 
-def survive_reading(source: Path, series_uid: str | None, caps: Caps) -> None:
+def survive_reading(source: Path, series_uid: str | None, caps: Caps, *, allow_synthetic: bool = False) -> None:
     """Raise Refusal where reading a source would end this process, so that a command can read it here after all.
 
     What else there is against the source is for that reading to say.
     """
     try:
-        read_apart("check", source, series_uid, caps)
+        read_apart("check", source, series_uid, caps, allow_synthetic=allow_synthetic)
     except Refusal as refusal:
         if refusal.type == "upload-unreadable" or refusal.type == caps.refusal("reader_memory_bytes", "").type:
             raise

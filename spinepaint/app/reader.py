@@ -21,18 +21,26 @@ TIMEOUT_S = 300.0
 
 
 def read_apart(
-    task: str, source: Path, series_uid: str | None, caps: Caps, *, spill: Path | None = None, study_uid: str | None = None
+    task: str,
+    source: Path,
+    series_uid: str | None,
+    caps: Caps,
+    *,
+    spill: Path | None = None,
+    study_uid: str | None = None,
+    allow_synthetic: bool = False,
 ) -> dict[str, Any]:
     """Run `task` on a source, and wait for it.
 
     `check` gives the report of `spinepaint check`. `read` gives sha256, warnings, geometry and the files of the
     series: each with its name in the source, or in `spill` (a new folder) where it lay in a zip, and its index for
     DICOMweb, None where it cannot be addressed. `store` does that for every series of a DICOMweb store request,
-    with `study_uid` the study they must be of, and gives the instances that are not taken. Raises Refusal for input
-    that is not taken, or not read in time.
+    with `study_uid` the study they must be of, and gives the instances that are not taken. With `allow_synthetic`
+    `check` and `read` take a series that says it is synthetic. Raises Refusal for input that is not taken, or not read
+    in time.
     """
     request = {"task": task, "source": str(source), "series_uid": series_uid, "caps": asdict(caps)}
-    request |= {"spill": None if spill is None else str(spill), "study_uid": study_uid}
+    request |= {"spill": None if spill is None else str(spill), "study_uid": study_uid, "allow_synthetic": allow_synthetic}
     argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.reader"]
     try:
         done = subprocess.run(  # noqa: S603 - our own command
@@ -53,13 +61,15 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     from spinepaint.app.reading_tasks import check_source, read_source, store_instances
 
     source, series_uid, caps = Path(request["source"]), request["series_uid"], Caps(**request["caps"])
+    allow_synthetic = request["allow_synthetic"]
     try:
         match request["task"]:
             case "check":
-                return check_source(source, series_uid, caps)
+                return check_source(source, series_uid, caps, allow_synthetic=allow_synthetic)
             case "store":
                 return store_instances(source, request["study_uid"], caps)
-        return read_source(source, series_uid, caps, request["spill"] and Path(request["spill"]))
+        spill = request["spill"] and Path(request["spill"])
+        return read_source(source, series_uid, caps, spill, allow_synthetic=allow_synthetic)
     except Refusal as refusal:
         return {"refusal": asdict(refusal)}
 

@@ -22,14 +22,15 @@ Found = dict[str, Any]
 """A series that was read: plain values, which cross to the gateway as JSON."""
 
 
-def check_source(source: Path, series_uid: str | None, caps: Caps) -> dict[str, Any]:
+def check_source(source: Path, series_uid: str | None, caps: Caps, *, allow_synthetic: bool = False) -> dict[str, Any]:
     """The report of `spinepaint check`."""
-    return check(source, series_uid=series_uid, caps=caps).as_dict()
+    return check(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic).as_dict()
 
 
-def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | None) -> Found:
+def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | None, *, allow_synthetic: bool = False) -> Found:
     """A series that is accepted, with its files; what lies in a zip is copied to `spill`. Raises Refusal."""
-    return _kept(source, read_series(source, series_uid=series_uid, caps=caps), caps, spill)
+    series = read_series(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic)
+    return _kept(source, series, caps, spill)
 
 
 def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str, Any]:

@@ -147,7 +147,9 @@ def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) ->
         raise refusal_of(problems)
     synthetic = [(h, BadInstanceError("already-synthetic", "it says that it is synthetic")) for h in images if h.synthetic]
     if synthetic and not allow_synthetic:
-        raise refusal_of(synthetic, "Synthetic series are taken only where allow_synthetic is asked for.")
+        raise refusal_of(
+            synthetic, "Synthetic series are taken only where allow_synthetic (--allow-synthetic of a command) is asked for."
+        )
     caps.enforce("pixels_per_series", sum((h.rows or 0) * (h.columns or 0) * h.frames for h in images))
     if len(images) > 1 and any(header.enhanced for header in images):
         named = [InstanceReason(h.file.name, "one of several instances", h.sop_instance_uid) for h in images]

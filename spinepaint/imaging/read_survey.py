@@ -22,7 +22,7 @@ _CHUNK = 2**20
 class Survey:
     """Everything that was found: files passed over, files that could not be read, the verdict over each series, the choice.
 
-    `broken` files are in no series and refuse the source; `contradicted` ones are in a series, and a broken one claims to be them.
+    `broken` files are in no series and refuse the source; `contradicted` ones are in a series, and others claim to be them.
     """
 
     ignored: list[InstanceReason]

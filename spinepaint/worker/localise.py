@@ -17,6 +17,7 @@ def localise_series(
     bundle: Path | None = None,
     series_uid: str | None = None,
     caps: Caps | None = None,
+    allow_synthetic: bool = False,
 ) -> dict[str, Any]:
     """Disc centres in patient LPS mm with a confidence each; a level outside the field of view is absent.
 
@@ -24,7 +25,7 @@ def localise_series(
     """
     if localiser != "heatmap":
         raise Refusal("unknown-localiser", f"There is no localiser {localiser!r} in this version.", "Choose: heatmap.")
-    series = read_series(source, series_uid=series_uid, caps=caps or Caps())
+    series = read_series(source, series_uid=series_uid, caps=caps or Caps(), allow_synthetic=allow_synthetic)
     discs = localise_discs(loaded_bundle(bundle), series.volume)
     return {
         "disc_centres_lps_mm": {fsu: [round(c, 2) for c in centre] for fsu, centre in discs.centres_lps_mm.items()},

@@ -15,6 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from spinepaint.app.cli import app
+from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.reading import read_series
 from tests.imaging.series_factory import make_series
 
 EDIT = ["--fsu", "L4-L5", "--pathology", "disc_herniation", "--severity", "small"]
@@ -160,6 +162,55 @@ def test_inpaint_fills_an_empty_folder_but_not_a_used_one(monkeypatch: pytest.Mo
     before = sorted(tmp_path.rglob("*"))
     assert CliRunner().invoke(app, arguments).exit_code == 2
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic")
+    make_series(folder, slices=5, rows=32, columns=32, mutate=lambda ds, _: setattr(ds, "SyntheticData", "YES"))
+    return folder
+
+
+def test_the_refusal_of_a_synthetic_series_names_the_option_that_takes_it(
+    monkeypatch: pytest.MonkeyPatch, synthetic: Path, tmp_path: Path
+) -> None:
+    shown = CliRunner().invoke(app, ["check", str(synthetic)])
+    assert shown.exit_code == 3
+    assert "--allow-synthetic" in shown.output
+    taken = CliRunner().invoke(app, ["check", str(synthetic), "--allow-synthetic"])
+    assert taken.exit_code == 0
+    assert "warning: The series is already synthetic." in taken.output
+
+    def localise_series(source: Path, *, allow_synthetic: bool, **_: Any) -> dict[str, Any]:
+        series = read_series(source, allow_synthetic=allow_synthetic)
+        return {"disc_centres_lps_mm": {}, "confidence": {}, "warnings": list(series.warnings)}
+
+    module = ModuleType("spinepaint.worker.localise")
+    module.localise_series = localise_series  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "spinepaint.worker.localise", module)
+    refused = CliRunner().invoke(app, ["localise", str(synthetic)])
+    assert isinstance(refused.exception, Refusal)
+    assert "--allow-synthetic" in refused.exception.detail
+    assert CliRunner().invoke(app, ["localise", str(synthetic), "--allow-synthetic"]).exit_code == 0
+
+    use_pipeline(monkeypatch, paint)
+    arguments = ["inpaint", str(synthetic), *EDIT, "--out", str(tmp_path / "out"), "--allow-synthetic", "--json"]
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)["spec"]["allow_synthetic"] is True
+
+
+@pytest.mark.parametrize("flags", [[], ["--allow-synthetic"]])
+def test_what_the_pipeline_will_read_is_read_apart_first(
+    monkeypatch: pytest.MonkeyPatch, synthetic: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    """Synthetic or not: a decoder that crashes on the pixels must not be met here first."""
+    from spinepaint.app import checking
+
+    asked = []
+    monkeypatch.setattr(checking, "read_apart", lambda *_, **options: asked.append(options["allow_synthetic"]))
+    use_pipeline(monkeypatch, paint)
+    done = CliRunner().invoke(app, ["inpaint", str(synthetic), *EDIT, "--out", str(tmp_path / "out"), *flags])
+    assert done.exit_code == 0
+    assert asked == [bool(flags)]
 
 
 FAILING = """

@@ -33,6 +33,7 @@ def inpaint(
         bool | None, typer.Option(help="Remove by DICOM PS3.15's basic profile what tells the patient; default by the settings.")
     ] = None,
     new_study: Annotated[bool, typer.Option("--new-study", help="Give the synthetic series a study of its own.")] = False,
+    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Take a series that says it is synthetic.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Paint a pathology into one disc of a sagittal T2 series and write a synthetic series."""
@@ -41,7 +42,7 @@ def inpaint(
         "pathology": pathology, "fsu": fsu, "severity": severity, "seed": seed, "samples": samples, "method": method,
         "solver": solver, "steps": steps, "landmark_lps_mm": _point(landmark), "sigma_mm": sigma_mm,
         "series_uid": series_uid, "deidentify": settings.deidentify if deidentify is None else deidentify,
-        "new_study": new_study,
+        "new_study": new_study, "allow_synthetic": allow_synthetic,
     }  # fmt: skip
     spec = _resolve({key: value for key, value in given.items() if value is not None})
     if out.exists() and any(out.iterdir()):
@@ -50,7 +51,7 @@ def inpaint(
     from spinepaint.app.checking import survive_reading
     from spinepaint.worker.pipeline import run_pipeline
 
-    survive_reading(series, series_uid, settings.caps)
+    survive_reading(series, series_uid, settings.caps, allow_synthetic=allow_synthetic)
     with unwound_by_sigterm(), progress_bar() as report:
         key = settings.deidentify_key.get_secret_value()
         result = run_pipeline(series, spec, out, bundle=bundle, progress=report, caps=settings.caps, deidentify_key=key)

@@ -11,14 +11,15 @@ from spinepaint.app.cli.output import EXIT_REFUSED, print_json
 
 Source = Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")]
 SeriesUid = Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")]
+AllowSynthetic = Annotated[bool, typer.Option("--allow-synthetic", help="Take a series that says it is synthetic.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def check(series: Source, series_uid: SeriesUid = None, json: AsJson = False) -> None:
+def check(series: Source, series_uid: SeriesUid = None, allow_synthetic: AllowSynthetic = False, json: AsJson = False) -> None:
     """Say what would be accepted or refused, and why. Loads no model."""
     from spinepaint.app.checking import check_apart
 
-    report = check_apart(series, series_uid, settings_with().caps)
+    report = check_apart(series, series_uid, settings_with().caps, allow_synthetic=allow_synthetic)
     if json:
         print_json(report)
     else:
@@ -32,6 +33,7 @@ def localise(
     localiser: Annotated[Localiser, typer.Option(help="How discs are found.")] = Localiser.HEATMAP,
     bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
     series_uid: SeriesUid = None,
+    allow_synthetic: AllowSynthetic = False,
     json: AsJson = False,
 ) -> None:
     """Find the lumbar discs: centres in patient LPS mm, with a confidence each."""
@@ -39,8 +41,15 @@ def localise(
     from spinepaint.worker.localise import localise_series
 
     caps = settings_with().caps
-    survive_reading(series, series_uid, caps)
-    found = localise_series(series, localiser=localiser.value, bundle=bundle, series_uid=series_uid, caps=caps)
+    survive_reading(series, series_uid, caps, allow_synthetic=allow_synthetic)
+    found = localise_series(
+        series,
+        localiser=localiser.value,
+        bundle=bundle,
+        series_uid=series_uid,
+        caps=caps,
+        allow_synthetic=allow_synthetic,
+    )
     if json:
         print_json(found)
         return
