@@ -48,10 +48,13 @@ HARMLESS_VRS = frozenset({"AT", "CS", "DS", "FD", "FL", "IS", "SL", "SQ", "SS", 
 HARMLESS_TEXTS = frozenset({
     "CodeValue", "LongCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning",
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "SequenceName", "PulseSequenceName", "ImagedNucleus",
-    "RescaleType", "StackID", "PositionReferenceIndicator", "ReceiveCoilName", "ReceiveCoilManufacturerName",
+    "RescaleType", "StackID", "ReceiveCoilName", "ReceiveCoilManufacturerName",
     "MultiCoilElementName", "TransmitCoilName", "TransmitCoilManufacturerName",
 })  # fmt: skip
-"""Free texts that say how an image was made, and that an MR IOD may require."""
+"""Texts that name a code, a make, a part of a machine or a way to image, and that an MR IOD may require.
+
+Position Reference Indicator is not among them although Table E.1-1 does not list it: a person types it in, and it may be empty.
+"""
 
 # Beyond the table: whatever describes the patient or the study goes, known to it or not (body mass index, issuers, local
 # procedure codes), but for what tells one study from another and who had a hand in the image.

@@ -84,10 +84,15 @@ def deidentified(volume: Volume, pseudonyms: Pseudonyms) -> Volume:
             "burned-in-annotation",
             "The pixels carry burned-in annotation, which cannot be removed here.",
             "Clean the pixels first, or ask for an output that is not de-identified.",
-            [InstanceReason("", "Burned In Annotation is YES", str(ds.SOPInstanceUID)) for ds in burned],
+            [InstanceReason(_name_of(ds), "Burned In Annotation is YES", str(ds.SOPInstanceUID)) for ds in burned],
         )
     patient = pseudonyms.patient(volume.datasets[0])
     return replace(volume, datasets=tuple(_deidentified(ds, pseudonyms, patient) for ds in volume.datasets))
+
+
+def _name_of(source: Dataset) -> str:
+    """The name that the reader found a data set under; empty for one that was made here."""
+    return str(getattr(source, "filename", None) or "")
 
 
 def _deidentified(source: Dataset, pseudonyms: Pseudonyms, patient: str) -> Dataset:

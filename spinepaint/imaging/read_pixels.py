@@ -32,7 +32,8 @@ _JP2_START = b"\0\0\0\x0cjP  "  # the signature box (ISO/IEC 15444-1 I.5.1)
 def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, NDArray[np.integer]]:
     """Read an instance that passed `check_pixels` whole: its data set without the pixels, and its stored values.
 
-    The stored values are (frame, row, column), of the instance's own bit depth and sign, little endian.
+    The stored values are (frame, row, column), of the instance's own bit depth and sign, little endian. The data set's
+    `filename` is the name the instance was handed over under, fit to be shown.
 
     Raises BadInstanceError: `unreadable-pixels`, `truncated-pixels`, `unsupported-pixels`, `unreadable-instance`,
     `nested-too-deep`, `over-cap-header-bytes`, `over-cap-header-elements`.
@@ -49,7 +50,8 @@ def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, N
     pixels = decode(ds, header)
     state_loss(ds, pixels.nbytes)
     del ds.PixelData
-    ds.filename = ds.buffer = None  # it no longer hangs on the file it came from, which is closed
+    ds.buffer = None  # it no longer hangs on the file it came from, which is closed
+    ds.filename = header.file.name  # as it was handed over, for a refusal that comes later
     return ds, pixels
 
 

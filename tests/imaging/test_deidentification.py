@@ -41,6 +41,7 @@ def tell_everything(ds: Dataset, *_: object) -> None:
             ds.add_new(keyword, vr, TOLD[vr])
         elif vr == "SQ" and keyword not in ds:
             ds.add_new(keyword, "SQ", [_told_item()])
+    ds.PositionReferenceIndicator = "Zwiebel's spine"
     ds.PatientID, ds.IssuerOfPatientID, ds.PatientSex, ds.PatientBodyMassIndex = "ZW-77", "Zwiebel", "F", "19.61"
     ds.private_block(0x0029, "ZWIEBEL", create=True).add_new(0x10, "LO", "Zwiebel")
 
@@ -139,6 +140,7 @@ def test_the_objects_say_that_they_are_deidentified_and_still_that_they_are_synt
         ours = ds.ContributingEquipmentSequence[-1]
         assert ours.PurposeOfReferenceCodeSequence[0].CodeValue == "109100"
         assert PROVENANCE.bundle_sha256 in ours.ContributionDescription
+        assert not ds.get("PositionReferenceIndicator")
         if ds.Modality == "MR":
             assert ds.ImageType[0] == "DERIVED"
             assert ds.SeriesDescription == "SYNTHETIC L4-L5 disc herniation, moderate large"
@@ -182,12 +184,16 @@ def test_pseudonyms_follow_from_the_original_and_the_key(tmp_path: Path) -> None
 
 
 def test_burned_in_annotation_is_refused_by_its_instances(tmp_path: Path) -> None:
-    make_series(tmp_path / "in", **SMALL, mutate=lambda ds, k: setattr(ds, "BurnedInAnnotation", "YES" if k == 2 else "NO"))
+    def burn_in(ds: Dataset, index: int) -> None:
+        ds.BurnedInAnnotation = "YES" if index == 2 else "NO"
+
+    paths = make_series(tmp_path / "in", **SMALL, mutate=burn_in)
     volume = read_series(tmp_path / "in").volume
     with pytest.raises(Refusal) as raised:
         deidentified(volume, Pseudonyms())
     assert raised.value.type == "burned-in-annotation"
     assert [entry.sop_instance_uid for entry in raised.value.instances] == [volume.datasets[2].SOPInstanceUID]
+    assert [entry.file for entry in raised.value.instances] == [paths[2].name]
 
 
 def test_an_earlier_deidentification_is_replaced_and_an_earlier_synthesiser_kept(tmp_path: Path) -> None:
