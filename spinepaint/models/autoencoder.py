@@ -15,7 +15,11 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Sizes of the autoencoder. `latent_scale` is 1/std of the latents, so that diffusion sees unit variance."""
+    """Sizes of the autoencoder.
+
+    `code_levels` is how many codebooks of `codes` entries there are, each for what the one before it leaves;
+    `latent_scale` is 1/std of the latents, so that diffusion sees unit variance.
+    """
 
     channels: int = 96
     latent_channels: int = 3
@@ -23,6 +27,7 @@ class AutoencoderConfig:
     encoder_blocks: int = 3
     decoder_blocks: int = 5
     codes: int = 2048
+    code_levels: int = 1
     latent_scale: float = 1.0
 
 
@@ -49,6 +54,9 @@ class ResidualBlock(nn.Module):
 class Codebook(nn.Module):
     """Vector quantiser with a codebook learnt by exponential moving averages (van den Oord et al. 2017, A.1).
 
+    With more than one level, `finer` quantises what this level leaves, and the codes are added up (residual
+    quantisation, Lee et al. 2022, arXiv 2203.01941): two levels of 2,048 stand for four million codes.
+
     Codes have few dimensions, so on a CPU a k-d tree finds the nearest one, exactly, in a tenth of the time
     of `cdist` and `argmin` (7 ms against 77 ms for 16,384 latents and 2,048 codes of dimension 3).
     """
@@ -58,8 +66,11 @@ class Codebook(nn.Module):
     sums: Tensor
     started: Tensor
 
-    def __init__(self, codes: int, channels: int, decay: float = 0.99) -> None:
+    finer: "Codebook | None"
+
+    def __init__(self, codes: int, channels: int, levels: int = 1, decay: float = 0.99) -> None:
         super().__init__()
+        self.finer = Codebook(codes, channels, levels - 1, decay) if levels > 1 else None
         self.decay = decay
         self.register_buffer("vectors", torch.zeros(codes, channels))
         self.register_buffer("counts", torch.ones(codes), persistent=False)
@@ -72,10 +83,15 @@ class Codebook(nn.Module):
             return torch.from_numpy(cKDTree(self.vectors.numpy()).query(flat.numpy())[1])
         return torch.cdist(flat, self.vectors).argmin(dim=1)
 
+    def lookup(self, flat: Tensor) -> Tensor:
+        """The sum over the levels of the codes nearest to (N, C) vectors."""
+        coarse = self.vectors[self.nearest(flat)]
+        return coarse if self.finer is None else coarse + self.finer.lookup(flat - coarse)
+
     def forward(self, latents: Tensor) -> Tensor:
         """(N, C, X, Y) latents replaced by their nearest codes, with a straight-through gradient."""
         flat = latents.float().movedim(1, -1).flatten(0, -2)
-        quantised = self.vectors[self.nearest(flat.detach())]
+        quantised = self.lookup(flat.detach())
         quantised = quantised.view(latents.shape[0], *latents.shape[2:], -1).movedim(-1, 1)
         straight: Tensor = latents + (quantised - latents).detach()
         return straight
@@ -84,9 +100,11 @@ class Codebook(nn.Module):
     def update(self, latents: Tensor, generator: torch.Generator) -> float:
         """Move the codes towards the latents they stand for and restart the dead ones.
 
-        Returns the share of codes in use, from 0 to 1.
+        Returns the share of codes in use, from 0 to 1, of the level where it is least.
         """
-        flat = latents.detach().float().movedim(1, -1).flatten(0, -2)
+        return self._follow(latents.detach().float().movedim(1, -1).flatten(0, -2), generator)
+
+    def _follow(self, flat: Tensor, generator: torch.Generator) -> float:
         if not self.started:
             self._restart(torch.ones(len(self.vectors), dtype=torch.bool), flat, generator)
             self.started.fill_(True)
@@ -98,7 +116,8 @@ class Codebook(nn.Module):
         self.vectors.copy_(self.sums / self.counts.clamp(min=1e-5)[:, None])
         dead = self.counts < 0.03
         self._restart(dead, flat, generator)
-        return 1.0 - float(dead.float().mean())
+        used = 1.0 - float(dead.float().mean())
+        return used if self.finer is None else min(used, self.finer._follow(flat - self.vectors[index], generator))
 
     def _restart(self, dead: Tensor, flat: Tensor, generator: torch.Generator) -> None:
         picks = torch.randint(len(flat), (int(dead.sum()),), generator=generator)
@@ -122,7 +141,7 @@ class SliceAutoencoder(nn.Module):
             nn.SiLU(),
             nn.Conv2d(c, config.latent_channels, 1),
         )
-        self.codebook = Codebook(config.codes, config.latent_channels)
+        self.codebook = Codebook(config.codes, config.latent_channels, config.code_levels)
         self.decoder = nn.Sequential(
             nn.Conv2d(config.latent_channels, c, 3, padding=1),
             *(ResidualBlock(c) for _ in range(config.decoder_blocks)),

@@ -29,10 +29,12 @@ class AutoencoderTraining:
 
     `spider` is the folder of real slices (None: phantoms alone); `phantoms` how many phantoms give
     slices; `quantise_from` the step at which the codebook comes in. `perceptual` and `adversarial` are the weights of the
-    VQGAN's terms (0 for none), which come in at the step `sharpen_from`: late, or they hinder the pixels' own loss.
+    VQGAN's terms (0 for none), which come in at the step `sharpen_from`: late, or they hinder the pixels' own loss. `start`
+    is a finished run to begin from; where this model has more latent channels, the new ones begin unheard by the decoder.
     """
 
     run: str
+    start: str | None = None
     spider: str | None = None
     phantoms: int = 40
     phantom_share: float = 0.3
@@ -109,6 +111,8 @@ class AutoencoderTask:
         torch.manual_seed(config.seed)
         self.config = config
         self.model = channels_last(SliceAutoencoder(AutoencoderConfig(**config.model)))
+        if config.start:
+            _begin_from(self.model, Path(config.start))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.rate, weight_decay=1e-4)
         self.perceptual = Perceptual() if config.perceptual else None
         self.adversary = Adversary(config.rate / 4) if config.adversarial else None
@@ -184,6 +188,20 @@ class _WithBuffers:
         self.module.load_state_dict(state_dict["module"])
         for name, buffer in self.module.codebook.named_buffers():
             buffer.copy_(state_dict["codebook"][name])
+
+
+@torch.no_grad()
+def _begin_from(model: SliceAutoencoder, run: Path) -> None:
+    """Weights of a finished run, which may have had fewer latent channels."""
+    given = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]["model"]["module"]
+    for name, parameter in model.named_parameters():
+        if parameter.shape == given[name].shape:
+            parameter.copy_(given[name])
+            continue
+        fits = tuple(slice(0, n) for n in given[name].shape)
+        if name.startswith("decoder"):
+            parameter.zero_()
+        parameter[fits] = given[name]
 
 
 def _centre(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,7 +92,8 @@ class Average:
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Take averaged weights over from a checkpoint."""
-        self.shadow = {name: value.clone() for name, value in state_dict.items()}
+        # A checkpoint is read on the CPU; what is averaged lives where the network is.
+        self.shadow = {name: value.to(self.shadow[name].device, copy=True) for name, value in state_dict.items()}
 
 
 class InpainterTask:
@@ -232,17 +233,34 @@ def _untold(unet: ConditionalUNet) -> int:
 
 
 def _starting_weights(path: Path, unet: ConditionalUNet) -> dict[str, Tensor]:
-    """Weights by name; those of a network that knew less (no degrees, no donor) fit too, the new parts without effect."""
+    """Weights by name; those of a network that knew less (fewer latent channels, no degrees, no donor) fit too.
+
+    The new inputs are without effect at first; a new latent channel is predicted from nothing at first.
+    """
     state = {name: value.float() for name, value in load_file(path).items()}
     old, new = "net.class_embedding.weight", "net.class_embedding.table.weight"
     own = unet.state_dict()
     if old in state and new in own:
         state[new] = state.pop(old)
         state |= {name: value for name, value in own.items() if name.startswith("net.class_embedding.") and name != new}
-    first = "net.conv_in.conv.weight"
-    more = own[first].shape[1] - state[first].shape[1]
-    state[first] = torch.nn.functional.pad(state[first], (0, 0, 0, 0, 0, 0, 0, more))
+    first, last = "net.conv_in.conv.weight", "net.out.2.conv.weight"
+    bias = last.replace("weight", "bias")
+    had, has = len(state[last]), len(own[last])
+    # The inputs are x and W, then the donor and where it is known: each latent is followed by one channel of its own.
+    before = _inputs(state[first].shape[1], had)
+    after = _inputs(own[first].shape[1], has)
+    widened = torch.zeros_like(own[first])
+    widened[:, [after.index(channel) for channel in before]] = state[first]
+    state[first] = widened
+    for name in (last, bias):
+        state[name] = torch.cat([state[name], torch.zeros_like(own[name][had:])])
     return state
+
+
+def _inputs(count: int, latent: int) -> list[tuple[int, int | None]]:
+    """What each of the first layer's inputs is: which image, and which of its latent channels (None: the one behind them)."""
+    names = [(image, channel) for image in range(2) for channel in (*range(latent), None)]
+    return names[:count]
 
 
 def train_inpainter(config: InpainterTraining) -> dict[str, float]:

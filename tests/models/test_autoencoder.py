@@ -65,3 +65,17 @@ def test_codebook_settles_on_the_clusters() -> None:
         flat = centres[torch.randint(4, (256,), generator=generator)] + 0.05 * torch.randn(256, 3, generator=generator)
         book.update(flat.T[None, :, :, None], generator)
     assert float(torch.cdist(centres, book.vectors).min(1).values.max()) < 0.15
+
+
+def test_a_finer_level_quantises_what_the_coarse_one_leaves() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(4, 3, 16, 16, generator=generator)
+    errors = []
+    for levels in (1, 2, 3):
+        book = Codebook(64, 3, levels)
+        for _ in range(60):
+            used = book.update(latents, torch.Generator().manual_seed(1))
+        errors.append(float((book(latents) - latents).square().mean()))
+        assert 0.5 < used <= 1
+    assert errors[1] < errors[0] / 4
+    assert errors[2] < errors[1] / 4

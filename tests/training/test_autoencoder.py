@@ -1,5 +1,6 @@
 """The autoencoder's fit on a few phantom slices: terms that come in late, and exact resume with all of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
     )
+
+
+def test_a_run_begins_from_one_with_fewer_latent_channels(tmp_path: Path) -> None:
+    first = AutoencoderTask(training(tmp_path / "first"))
+    (tmp_path / "first").mkdir()
+    save_checkpoint(first, tmp_path / "first", 1, 0.0)
+    wider = training(tmp_path / "second", start=str(tmp_path / "first"))
+    second = AutoencoderTask(replace(wider, model={**MODEL, "latent_channels": 5, "code_levels": 2}))
+    slices = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = (task.model.eval().reconstruct(slices, quantise=False) for task in (first, second))
+    assert torch.allclose(before[0], after[0], atol=1e-5)
+    assert torch.allclose(before[1], after[1][:, :3], atol=1e-5)
+    assert second.step(0)["loss"] > 0
 
 
 def test_the_perceptual_distance_is_zero_for_equals_and_grows_with_blur() -> None:

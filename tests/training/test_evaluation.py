@@ -24,7 +24,7 @@ from spinepaint.training.evaluation import parts, phantoms, rates
 from spinepaint.training.evaluation.cases import HEALTHY, LEVELS, Cases
 from spinepaint.training.evaluation.distances import frechet_distance
 from spinepaint.training.evaluation.downstream import Labelled, gain
-from spinepaint.training.evaluation.material import PARTS, Evaluation
+from spinepaint.training.evaluation.material import NEED_REAL, PARTS, Evaluation
 from spinepaint.training.evaluation.painting import Order, differential, held_until_due, paint
 from spinepaint.training.evaluation.real import middle_slices, towards_herniated, volume_of
 from spinepaint.training.evaluation.run import evaluate
@@ -231,7 +231,7 @@ def test_synthetic_cases_that_show_the_class_help() -> None:
 
 
 def test_a_whole_evaluation_and_its_resumption(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = settings(bundle, tmp_path, parts=tuple(part for part in PARTS if part != "real"))
+    chosen = settings(bundle, tmp_path, parts=tuple(part for part in PARTS if part not in NEED_REAL))
     figures = evaluate(chosen, simple_features, "three plain figures")
     assert figures == json.loads((tmp_path / "evaluation.json").read_text())
     rows = figures["tables"]["rows"]
@@ -278,7 +278,15 @@ def test_patches_for_the_classifier_lie_alike_whatever_the_class(bundle: Path) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--methods", "magic"], ["--parts", "everything"], ["--parts", "real"], ["--phantoms", "1"], ["--limit", "0"]]
+    "arguments",
+    [
+        ["--methods", "magic"],
+        ["--parts", "everything"],
+        ["--parts", "real"],
+        ["--parts", "reconstruction"],
+        ["--phantoms", "1"],
+        ["--limit", "0"],
+    ],
 )
 def test_the_command_names_what_it_does_not_know(arguments: list[str], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", "--out", str(tmp_path / "out"), *arguments])

@@ -1,5 +1,6 @@
 """One optimiser step of the denoiser on drawn latents: windows, degrees, starting weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
-from spinepaint.models.unet import ConditionalUNet
+from spinepaint.models.unet import ConditionalUNet, UNetConfig
 from spinepaint.training import inpainter
 from spinepaint.training.crops import Latents, save_latents
-from spinepaint.training.inpainter import InpainterTask, InpainterTraining, train_inpainter
+from spinepaint.training.inpainter import InpainterTask, InpainterTraining, _starting_weights, train_inpainter
 
 KINDS = ("phantom", "phantom-held-out")
 CELLS = (16, 16, 8)
@@ -105,6 +106,23 @@ def test_a_network_that_knew_classes_alone_can_be_trained_on(config: InpainterTr
         donor = torch.randn(1, 4, 8, 8, 4)
         new = task.unet.eval()(*told, torch.tensor([0.5]), donor)
         assert torch.allclose(new, old.eval()(*told), atol=1e-6)
+
+
+def test_a_network_of_fewer_latent_channels_can_be_trained_on(config: InpainterTraining, tmp_path: Path) -> None:
+    wide = replace(UNetConfig(**MODEL), latent_channels=5)  # type: ignore[arg-type]
+    old, new = InpainterTask(config).unet, ConditionalUNet(wide)
+    with torch.no_grad():
+        for values in old.parameters():
+            values.add_(0.02 * torch.randn_like(values))  # MONAI zeroes the last layer
+    save_file({name: value.contiguous() for name, value in old.state_dict().items()}, tmp_path / "old.safetensors")
+    new.load_state_dict(_starting_weights(tmp_path / "old.safetensors", new))
+    x, donor = torch.randn(1, 5, 8, 8, 4), torch.randn(1, 6, 8, 8, 4)
+    told = (torch.rand(1, 1, 8, 8, 4), torch.tensor([9]), torch.tensor([1]), torch.tensor([2]), torch.tensor([0.5]))
+    with torch.no_grad():
+        wanted = old.eval()(x[:, :3], *told, torch.cat([donor[:, :3], donor[:, 5:]], dim=1))
+        painted = new.eval()(x, *told, donor)
+    assert torch.allclose(painted[:, :3], wanted, atol=1e-5)
+    assert painted[:, 3:].abs().max() == 0
 
 
 def test_the_degree_is_learnt(config: InpainterTraining) -> None:

@@ -15,7 +15,8 @@ from spinepaint.training.evaluation.phantoms import UNTOUCHED, donor_cases, refe
 from spinepaint.training.evaluation.real import RealLevels
 from spinepaint.training.evaluation.tables import Set
 
-PARTS = ("tables", "presence", "blending", "memorisation", "downstream", "real")
+PARTS = ("tables", "presence", "blending", "memorisation", "downstream", "real", "reconstruction")
+NEED_REAL = ("real", "reconstruction")
 METHODS = ("weighted", "masked", "repaint", DIFFERENTIAL)
 _FORMAT = "v1"  # of the kept cases: a new one wherever what is kept changes its meaning
 
@@ -45,8 +46,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown parts or methods, and for real slices alone without a folder of them."""
-        if self.parts == ("real",) and self.real is None:
-            raise ValueError("the part `real` needs a folder of real slices")
+        if self.real is None and set(self.parts) <= set(NEED_REAL):
+            raise ValueError(f"the part `{self.parts[0]}` needs a folder of real slices")
         for name, given, known in (("part", self.parts, PARTS), ("method", self.methods, VARIANTS)):
             unknown = [item for item in given if item not in known]
             if unknown or not given:

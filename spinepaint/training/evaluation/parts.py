@@ -13,6 +13,7 @@ from spinepaint.training.evaluation.cases import HEALTHY, LEVELS, Cases, conditi
 from spinepaint.training.evaluation.material import Material
 from spinepaint.training.evaluation.phantoms import UNTOUCHED
 from spinepaint.training.evaluation.real import towards_herniated
+from spinepaint.training.evaluation.reconstruction import reconstruction as reconstructed
 from spinepaint.training.evaluation.tables import comparison, wins
 
 F32 = NDArray[np.float32]
@@ -81,6 +82,13 @@ def real(material: Material) -> dict[str, Any]:
     herniated, held_out = material.real_herniated()
     rows = towards_herniated(sets, herniated, material.extract)
     return {"rows": rows, "herniated_held_out_discs": held_out}
+
+
+def reconstruction(material: Material) -> dict[str, Any]:
+    """How well the autoencoder alone gives real held-out slices back."""
+    if material.settings.real is None:
+        raise ValueError("the part `reconstruction` needs a folder of real slices")
+    return reconstructed(material.models, material.settings.real)
 
 
 def pictures(material: Material) -> list[dict[str, Any]]:

@@ -205,6 +205,16 @@ def _real(part: Mapping[str, Any], extractor: str) -> str:
     return note + _table(("set", "n", "herniated patches", "FID", "KID [95 %]"), lines)
 
 
+def _reconstruction(part: Mapping[str, Any], _extractor: str) -> str:
+    note = (
+        f"<h2>Autoencoder</h2><p class=note>{part['crops']} crops of {part['patients']} held-out patients' slices, encoded, "
+        "quantised and decoded; intervals over patients. SPIDER, van der Graaf et al. 2024, CC BY 4.0.</p>"
+    )
+    quartiles = " / ".join(_number(q, 1) for q in part["psnr_quartiles_db"])
+    row = (_interval(part["psnr_db"], 2), quartiles, _interval(part["ssim"], 3))
+    return note + _table(("PSNR in dB, mean [95 %]", "quartiles", "SSIM, mean [95 %]"), [row])
+
+
 _SECTIONS = {
     "tables": _tables,
     "presence": _presence,
@@ -212,6 +222,7 @@ _SECTIONS = {
     "memorisation": _memorisation,
     "downstream": _downstream,
     "real": _real,
+    "reconstruction": _reconstruction,
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from spinepaint.models.bundle import load_bundle
 from spinepaint.training.evaluation import parts
 from spinepaint.training.evaluation.features import EXTRACTOR, Extractor, slice_features
-from spinepaint.training.evaluation.material import PARTS, Evaluation, Material
+from spinepaint.training.evaluation.material import NEED_REAL, PARTS, Evaluation, Material
 from spinepaint.training.evaluation.report import as_plain, html_report
 
 
@@ -33,7 +33,7 @@ def evaluate(settings: Evaluation, extract: Extractor = slice_features, extracto
         },
     }
     for name in PARTS:
-        if name in settings.parts and (name != "real" or settings.real is not None):
+        if name in settings.parts and (name not in NEED_REAL or settings.real is not None):
             figures[name] = getattr(parts, name)(material)
     settings.out.mkdir(parents=True, exist_ok=True)
     plain: dict[str, Any] = as_plain(figures)
