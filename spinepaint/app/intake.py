@@ -61,7 +61,7 @@ class Intake:
     async def store(self, upload: Upload, study_uid: str | None) -> Stored:
         """Take every series of an upload that is accepted, all of them of `study_uid` where one is given.
 
-        A series that is kept already with the same content is not kept twice.
+        A series that is kept already with the same content is not kept twice, but is the one that was stored last.
         """
         return await to_thread.run_sync(partial(self._store, upload, study_uid), limiter=self._readers)
 
@@ -83,7 +83,8 @@ class Intake:
         prefix = source_prefix(series_id)
         kept = [StoredInstance(prefix + file["name"], file["indexed"]) for file in found["files"] if file["indexed"]]
         dicom = by_series(kept)
-        if once and (first := self._ledger.source_of(dicom[0].series_uid, dicom[0].digest)):
+        first = self._ledger.source_of(dicom[0].series_uid, dicom[0].digest) if once else None
+        if first is not None and self._ledger.store_again(first.id):
             return first, dicom[0]
         alone = not dicom and len(found["files"]) == 1  # perhaps a zip, which is opened only where it is not in a folder
         try:

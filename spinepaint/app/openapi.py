@@ -21,6 +21,7 @@ _PROBLEM = {
                 "properties": {"file": _TEXT, "sop_instance_uid": {"type": ["string", "null"]}, "reason": _TEXT},
             },
         },
+        "jobs": {"type": "array", "items": {"type": "string", "format": "uuid"}},
         "errors": {"type": "array", "items": {"type": "object", "properties": {"at": _TEXT, "reason": _TEXT}}},
     },
 }

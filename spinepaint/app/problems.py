@@ -15,8 +15,11 @@ from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
     IdempotencyConflict,
+    JobActive,
     LedgerError,
+    NamesJobs,
     QueueFull,
+    SeriesHasResults,
     SeriesInUse,
     UnknownJob,
     UnknownSeries,
@@ -24,6 +27,7 @@ from spinepaint.store.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "10"
+MAX_NAMED = 200
 
 
 class ProblemResponse(JSONResponse):
@@ -56,6 +60,14 @@ def refusal_of(error: LedgerError) -> Refusal:
             return Refusal("unknown-job", "There is no such job.", status=404)
         case SeriesInUse():
             return Refusal("series-in-use", "A job still reads this series.", "Cancel the job, or wait for it.", status=409)
+        case SeriesHasResults():
+            detail = (
+                f"{len(error.jobs)} jobs, named in `jobs`, have results that may name the patient as the series does. "
+                "Say ?results=delete to delete them with it, or ?results=keep."
+            )
+            return Refusal("series-has-results", "Results were made of this series.", detail, status=409)
+        case JobActive():
+            return Refusal("job-active", "The job has not ended.", "Cancel it first, or wait for it.", status=409)
         case AlreadyFinished():
             return Refusal("already-finished", "The job has ended.", "It cannot be cancelled any more.", status=409)
         case IdempotencyConflict():
@@ -83,15 +95,16 @@ async def _refused(_request: Request, error: Exception) -> ProblemResponse:
 
 
 async def _ledger(_request: Request, error: Exception) -> ProblemResponse:
-    return _answer(refusal_of(cast(LedgerError, error)))
+    refusal = refusal_of(cast(LedgerError, error))
+    return _answer(refusal, jobs=error.jobs[:MAX_NAMED]) if isinstance(error, NamesJobs) else _answer(refusal)
 
 
 async def _database(_request: Request, _error: Exception) -> ProblemResponse:
     return _answer(Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503))
 
 
-def _answer(refusal: Refusal) -> ProblemResponse:
-    return problem_response(refusal, {"Retry-After": RETRY_AFTER_S} if refusal.status in (429, 503) else None)
+def _answer(refusal: Refusal, **members: Any) -> ProblemResponse:
+    return problem_response(refusal, {"Retry-After": RETRY_AFTER_S} if refusal.status in (429, 503) else None, **members)
 
 
 async def _framework(_request: Request, error: Exception) -> ProblemResponse:

@@ -1,7 +1,8 @@
 """Engine, sessions and migration: one code for SQLite and PostgreSQL."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
 BUSY_TIMEOUT_MS = 15_000
+SCRUB_TIMEOUT_MS = 200
 MIGRATION_LOCK = 0x5350494E45  # any constant that no other program's advisory lock uses
 
 
@@ -40,6 +42,7 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA secure_delete=ON")  # what is deleted names patients: it must not stay readable in the file
     cursor.close()
 
 
@@ -107,6 +110,24 @@ class Database:
         """A session that sees one state of the database and takes no write lock; its rows stay usable after it."""
         with self._reading() as session:
             yield session
+
+    def scrub(self) -> None:
+        """Take what was just deleted out of SQLite's write-ahead log too, unless somebody reads at this moment.
+
+        What cannot be taken out now goes with the next deletion or checkpoint. PostgreSQL's vacuum does that by itself.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        connection = self._engine.raw_connection()
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA busy_timeout={SCRUB_TIMEOUT_MS}")
+            with suppress(sqlite3.Error):
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            cursor.close()
+            connection.close()
 
     def ping(self) -> None:
         """Raise sqlalchemy.exc.SQLAlchemyError where the database does not answer."""

@@ -8,22 +8,24 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased, defer
 
 from spinepaint.store.database import Database
-from spinepaint.store.dicom_keys import MatchKey
+from spinepaint.store.dicom_keys import MatchKey, name_columns
 from spinepaint.store.dicom_models import DicomInstance, DicomSeries
 from spinepaint.store.models import Series
 
 MatchKind = Literal["any of", "range", "pattern"]
+_NEWEST = (DicomSeries.stored_at.desc(), DicomSeries.id.desc())
 _WILDCARDS = {"*": "%", "?": "_", "%": "\\%", "_": "\\_", "\\": "\\\\"}
 
 
 @dataclass(frozen=True)
 class Match:
     """One condition. `values` are comparable: one of them; the first and last of a range, empty where open; or a pattern with `*`
-    and `?`."""
+    and `?`. `group` is the component group of a name that has to match, counted from 0; None is any of them."""
 
     key: MatchKey
     kind: MatchKind
     values: tuple[str, ...]
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ class Located:
 def _visible() -> ColumnElement[bool]:
     """Of several series of one UID, the one that came last."""
     newer = aliased(DicomSeries)
-    return ~exists().where(
-        newer.series_uid == DicomSeries.series_uid, newer.tenant == DicomSeries.tenant, newer.id > DicomSeries.id
+    later = or_(
+        newer.stored_at > DicomSeries.stored_at, and_(newer.stored_at == DicomSeries.stored_at, newer.id > DicomSeries.id)
     )
+    return ~exists().where(newer.series_uid == DicomSeries.series_uid, newer.tenant == DicomSeries.tenant, later)
 
 
 class DicomBook(Database):
@@ -60,11 +63,11 @@ class DicomBook(Database):
     def search_studies(self, matches: Sequence[Match], limit: int, offset: int, tenant: str | None = None) -> list[FoundStudy]:
         """Studies with a series that matches, newest first."""
         with self.read() as session:
-            newest = func.max(DicomSeries.id)
-            query = select(DicomSeries.study_uid).group_by(DicomSeries.study_uid).order_by(newest.desc())
+            newest = (func.max(DicomSeries.stored_at).desc(), func.max(DicomSeries.id).desc())
+            query = select(DicomSeries.study_uid).group_by(DicomSeries.study_uid).order_by(*newest)
             uids = list(session.scalars(self._narrow(query, session, matches, tenant).limit(limit).offset(offset)))
             found = {uid: FoundStudy(uid, {}) for uid in uids}
-            whole = select(DicomSeries).where(DicomSeries.study_uid.in_(uids)).order_by(DicomSeries.id.desc())
+            whole = select(DicomSeries).where(DicomSeries.study_uid.in_(uids)).order_by(*_NEWEST)
             for row in session.scalars(self._narrow(whole, session, (), tenant)):
                 study = found[row.study_uid]
                 modalities = sorted({*study.modalities, *([row.modality] if row.modality else [])})
@@ -79,13 +82,13 @@ class DicomBook(Database):
 
     def search_series(self, matches: Sequence[Match], limit: int, offset: int, tenant: str | None = None) -> list[DicomSeries]:
         """Series that match, newest first."""
-        query = select(DicomSeries).order_by(DicomSeries.id.desc())
+        query = select(DicomSeries).order_by(*_NEWEST)
         with self.read() as session:
             return list(session.scalars(self._narrow(query, session, matches, tenant).limit(limit).offset(offset)))
 
     def search_instances(self, matches: Sequence[Match], limit: int, offset: int, tenant: str | None = None) -> list[Located]:
         """Instances that match, with their attributes, by series and Instance Number."""
-        query = _instances().order_by(DicomSeries.id.desc(), DicomInstance.instance_number, DicomInstance.sop_instance_uid)
+        query = _instances().order_by(*_NEWEST, DicomInstance.instance_number, DicomInstance.sop_instance_uid)
         with self.read() as session:
             rows = session.execute(self._narrow(query, session, matches, tenant).limit(limit).offset(offset))
             return [Located(study, series, instance) for study, series, instance in rows]
@@ -125,7 +128,7 @@ class DicomBook(Database):
     def source_of(self, series_uid: str, digest: str | None = None, tenant: str | None = None) -> Series | None:
         """The newest upload of a DICOM series; with a digest, the one of that content."""
         query = select(Series).join(DicomSeries, DicomSeries.source_id == Series.id)
-        query = query.where(DicomSeries.series_uid == series_uid).order_by(DicomSeries.id.desc()).limit(1)
+        query = query.where(DicomSeries.series_uid == series_uid).order_by(*_NEWEST).limit(1)
         if digest is not None:
             query = query.where(DicomSeries.digest == digest)
         if tenant is not None:
@@ -147,7 +150,12 @@ def _instances() -> Select[str, str, DicomInstance]:
 def _condition(match: Match, session: Session) -> Any:
     """A match as SQL (PS3.4 C.2.2.2)."""
     table = DicomInstance if match.key.level == "instance" else DicomSeries
-    column: Any = getattr(table, match.key.column)
+    names = name_columns(match.key)
+    wanted = names if match.group is None else names[match.group : match.group + 1]
+    return or_(*(_compared(getattr(table, name), match, session) for name in wanted))
+
+
+def _compared(column: Any, match: Match, session: Session) -> Any:
     if match.kind == "any of":
         return column.in_([int(value) if match.key.vr == "IS" else value for value in match.values])
     if match.kind == "range":

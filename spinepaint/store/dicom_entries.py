@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import utc_now
@@ -54,12 +56,28 @@ def enter_dicom(
             digest=entry.digest,
             instances=len(entry.instances),
             attributes=shared,
-            created_at=utc_now(),
+            stored_at=_moment(session, tenant, entry.series_uid),
             **column_values(shared),
         )
         session.add(row)
         session.flush()
         session.add_all(_instance_row(row.id, instance) for instance in entry.instances)
+
+
+def renew_dicom(session: Session, source_id: str) -> bool:
+    """Make the series of an upload the ones that were stored last under their UIDs; False where there are none (any more)."""
+    rows = list(session.scalars(select(DicomSeries).where(DicomSeries.source_id == source_id).with_for_update()))
+    for row in rows:
+        row.stored_at = _moment(session, row.tenant, row.series_uid)
+    return bool(rows)
+
+
+def _moment(session: Session, tenant: str, series_uid: str) -> datetime:
+    """The present, or just after what was stored last under that UID: clocks are set back, and their ticks are coarse."""
+    same = (DicomSeries.tenant == tenant, DicomSeries.series_uid == series_uid)
+    last: datetime | None = session.scalar(select(func.max(DicomSeries.stored_at)).where(*same))
+    now = utc_now()
+    return now if last is None else max(now, last + timedelta(microseconds=1))
 
 
 def _instance_row(series: int, instance: StoredInstance) -> DicomInstance:

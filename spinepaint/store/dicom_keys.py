@@ -47,14 +47,21 @@ _UIDS = ("study_uid", "series_uid", "sop_instance_uid", "sop_class_uid")
 SERIES_COLUMNS = tuple(
     key for key in MATCH_KEYS if key.level != "instance" and key.column not in _UIDS and key.keyword != "ModalitiesInStudy"
 )
+NAME_GROUPS = {"Alphabetic": "", "Ideographic": "_ideographic", "Phonetic": "_phonetic"}
+"""The component groups of a name in their order (PS3.5 6.2.1.2), and what its column's name ends in for each."""
 
 
-def text_value(attributes: Mapping[str, Any], tag: str) -> str | None:
-    """The first value of an attribute in DICOM JSON as text; None where there is none."""
+def name_columns(key: MatchKey) -> tuple[str, ...]:
+    """The columns that keep an attribute's comparable value: of a name one for each component group."""
+    return tuple(key.column + suffix for suffix in NAME_GROUPS.values()) if key.vr == "PN" else (key.column,)
+
+
+def text_value(attributes: Mapping[str, Any], tag: str, group: str = "Alphabetic") -> str | None:
+    """The first value of an attribute in DICOM JSON as text, of a name one component group; None where there is none."""
     values = attributes.get(tag, {}).get("Value") or [None]
     value = values[0]
     if isinstance(value, dict):
-        value = value.get("Alphabetic")
+        value = value.get(group)
     return None if value is None else str(value)
 
 
@@ -75,6 +82,11 @@ def column_values(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a series that are taken from its attributes."""
     found: dict[str, Any] = {}
     for key in SERIES_COLUMNS:
+        if key.vr == "PN":
+            for group, suffix in NAME_GROUPS.items():
+                text = text_value(attributes, key.tag, group)
+                found[key.column + suffix] = None if text is None else comparable("PN", text)
+            continue
         value = text_value(attributes, key.tag)
         if value is None:
             found[key.column] = None

@@ -16,7 +16,8 @@ class DicomSeries(Base):
     """A DICOM series that is kept: of an upload (`source_id`), or of a job's result (`job_id`).
 
     `attributes` is the DICOM JSON that all of its instances have in common; `digest` tells one content of a series from
-    another of the same UID. This row names the patient, as the files do; it goes when they go.
+    another of the same UID; of those the one with the latest `stored_at` is seen. This row names the patient, as the files
+    do; it goes when they go. Names have a column for each component group (PS3.5 6.2.1.2).
     """
 
     __tablename__ = "dicom_series"
@@ -30,12 +31,16 @@ class DicomSeries(Base):
     digest: Mapped[str]
     patient_id: Mapped[str | None] = mapped_column(_TEXT, index=True)
     patient_name: Mapped[str | None] = mapped_column(_TEXT)
+    patient_name_ideographic: Mapped[str | None] = mapped_column(_TEXT)
+    patient_name_phonetic: Mapped[str | None] = mapped_column(_TEXT)
     patient_birth_date: Mapped[str | None] = mapped_column(_TEXT)
     patient_sex: Mapped[str | None] = mapped_column(_TEXT)
     study_date: Mapped[str | None] = mapped_column(_TEXT, index=True)
     study_time: Mapped[str | None] = mapped_column(_TEXT)
     accession_number: Mapped[str | None] = mapped_column(_TEXT)
     referring_physician_name: Mapped[str | None] = mapped_column(_TEXT)
+    referring_physician_name_ideographic: Mapped[str | None] = mapped_column(_TEXT)
+    referring_physician_name_phonetic: Mapped[str | None] = mapped_column(_TEXT)
     study_id: Mapped[str | None] = mapped_column(_TEXT)
     study_description: Mapped[str | None] = mapped_column(_TEXT)
     modality: Mapped[str | None] = mapped_column(_TEXT)
@@ -45,7 +50,7 @@ class DicomSeries(Base):
     performed_time: Mapped[str | None] = mapped_column(_TEXT)
     instances: Mapped[int]
     attributes: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
+    stored_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class DicomInstance(Base):

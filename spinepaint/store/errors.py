@@ -1,5 +1,7 @@
 """What the ledger says when it will not do something. Nothing in them identifies a patient."""
 
+from collections.abc import Sequence
+
 
 class LedgerError(Exception):
     """The ledger refused; the ledger is as it was before the call."""
@@ -13,8 +15,25 @@ class UnknownJob(LedgerError):
     """No job of that id belongs to that tenant."""
 
 
-class SeriesInUse(LedgerError):
+class NamesJobs(LedgerError):
+    """A refusal because of some jobs; `jobs` are their ids, oldest first."""
+
+    def __init__(self, jobs: Sequence[str]) -> None:
+        """`jobs`: what stands in the way."""
+        super().__init__(f"{len(jobs)} jobs")
+        self.jobs = list(jobs)
+
+
+class SeriesInUse(NamesJobs):
     """The series cannot be deleted: a queued or running job still reads it."""
+
+
+class SeriesHasResults(NamesJobs):
+    """Jobs made results of the series, and nothing says whether they are to go with it."""
+
+
+class JobActive(LedgerError):
+    """The job cannot be deleted: it is queued or runs."""
 
 
 class IdempotencyConflict(LedgerError):

@@ -13,6 +13,11 @@ def source_prefix(series_id: str) -> str:
     return f"sources/{series_id}/"
 
 
+def job_prefix(job_id: str) -> str:
+    """Folder of everything that any attempt at a job delivered."""
+    return f"results/{job_id}/"
+
+
 def result_prefix(job_id: str, token: str) -> str:
     """Folder of what one attempt at a job delivered; no two attempts share one."""
-    return f"results/{job_id}/{token}/"
+    return f"{job_prefix(job_id)}{token}/"

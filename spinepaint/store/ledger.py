@@ -1,6 +1,7 @@
 """The job ledger: the one place that knows what was asked for and what became of it."""
 
 from spinepaint.store.attempts import AttemptBook
+from spinepaint.store.deletions import DeletionBook
 from spinepaint.store.dicom_book import DicomBook
 from spinepaint.store.dicom_deliveries import DicomDeliveryBook
 from spinepaint.store.jobs import JobBook
@@ -9,7 +10,7 @@ from spinepaint.store.outbox import Outbox
 from spinepaint.store.series import SeriesBook
 
 
-class Ledger(SeriesBook, JobBook, AttemptBook, Outbox, DicomBook, DicomDeliveryBook, KeyBook):
+class Ledger(SeriesBook, JobBook, DeletionBook, AttemptBook, Outbox, DicomBook, DicomDeliveryBook, KeyBook):
     """Series, jobs, attempts, debts, DICOM objects and keys over one database, already migrated.
 
     Rows that it returns are snapshots: changing one changes nothing. Every method is one transaction and may raise

@@ -71,6 +71,7 @@ class Outbox(Database):
         """Record that nothing is left under a prefix."""
         with self.write() as session:
             session.execute(delete(Discard).where(Discard.prefix == prefix))
+        self.scrub()
 
     def due_deliveries(self, now: datetime, limit: int = 100) -> list[Delivery]:
         """Webhooks to send now, oldest first."""

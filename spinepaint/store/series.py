@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
-from spinepaint.store.dicom_entries import StoredSeries, enter_dicom
-from spinepaint.store.errors import SeriesInUse, UnknownSeries
+from spinepaint.store.dicom_entries import StoredSeries, enter_dicom, renew_dicom
 from spinepaint.store.layout import new_id
-from spinepaint.store.models import ACTIVE, Discard, Job, Series
+from spinepaint.store.models import Discard, Series
 
 
 def schedule_discard(session: Session, prefix: str, due_at: Any) -> None:
@@ -68,17 +67,7 @@ class SeriesBook(Database):
         with self.read() as session:
             return list(session.scalars(query))
 
-    def delete_series(self, series_id: str, tenant: str | None = None) -> None:
-        """Forget a series; the reaper deletes its files. Finished jobs keep their results.
-
-        Raises UnknownSeries, or SeriesInUse while a queued or running job reads it.
-        """
+    def store_again(self, series_id: str) -> bool:
+        """The same content came once more: it is the last that was stored under its UID. False where it is deleted by now."""
         with self.write() as session:
-            # The lock keeps a job from being submitted for it between the question and the deletion.
-            series = session.scalar(select(Series).where(Series.id == series_id).with_for_update())
-            if series is None or tenant not in (None, series.tenant):
-                raise UnknownSeries(series_id)
-            if session.scalar(select(exists().where(Job.series_id == series_id, Job.state.in_(ACTIVE)))):
-                raise SeriesInUse(series_id)
-            schedule_discard(session, series.artifact_key, utc_now())
-            session.execute(delete(Series).where(Series.id == series_id))
+            return renew_dicom(session, series_id)

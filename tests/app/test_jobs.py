@@ -150,6 +150,17 @@ def test_cancel_while_it_runs(client: TestClient, job_id: str, worker: HandWorke
     assert problem_type(client.get(f"/v1/jobs/{job_id}/result")) == "no-result"
 
 
+def test_a_job_is_deleted_once_it_has_ended(client: TestClient, job_id: str, worker: HandWorker) -> None:
+    early = client.delete(f"/v1/jobs/{job_id}")
+    assert (early.status_code, problem_type(early)) == (409, "job-active")
+    worker.deliver(job_id)
+    assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
+    for path in ("", "/result", "/report", "/preview.png", "/events"):
+        assert problem_type(client.get(f"/v1/jobs/{job_id}{path}")) == "unknown-job"
+    assert client.get("/v1/jobs").json()["jobs"] == []
+    assert problem_type(client.delete(f"/v1/jobs/{job_id}")) == "unknown-job"
+
+
 def test_a_failed_job_says_why(client: TestClient, job_id: str, worker: HandWorker) -> None:
     worker.fail(job_id)
     view = client.get(f"/v1/jobs/{job_id}").json()

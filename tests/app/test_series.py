@@ -8,6 +8,7 @@ from pydicom import dcmread
 
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.database import utc_now
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
 from tests.imaging.series_factory import make_series
 
@@ -121,6 +122,22 @@ def test_a_series_in_use_stays(client: TestClient, series_id: str, job_id: str, 
     response = client.delete(f"/v1/series/{series_id}")
     assert response.status_code == 409
     assert problem_type(response) == "series-in-use"
+    assert response.json()["jobs"] == [job_id]
     worker.deliver(job_id)
-    assert client.delete(f"/v1/series/{series_id}").status_code == 204
+    undecided = client.delete(f"/v1/series/{series_id}")
+    assert (undecided.status_code, problem_type(undecided)) == (409, "series-has-results")
+    assert undecided.json()["jobs"] == [job_id]
+    assert client.get(f"/v1/series/{series_id}").status_code == 200
+    assert client.delete(f"/v1/series/{series_id}?results=keep").status_code == 204
     assert client.get(f"/v1/jobs/{job_id}/result").status_code == 200
+
+
+def test_a_series_goes_with_its_results_where_that_is_said(
+    client: TestClient, series_id: str, job_id: str, worker: HandWorker
+) -> None:
+    assert client.delete(f"/v1/series/{series_id}?results=delete").status_code == 409
+    worker.deliver(job_id)
+    assert client.delete(f"/v1/series/{series_id}?results=perhaps").status_code == 422
+    assert client.delete(f"/v1/series/{series_id}?results=delete").status_code == 204
+    assert problem_type(client.get(f"/v1/jobs/{job_id}/result")) == "unknown-job"
+    assert sorted(worker.ledger.due_discards(utc_now())) == [f"results/{job_id}/", f"sources/{series_id}/"]

@@ -1,10 +1,12 @@
 """DICOM objects in the ledger, on SQLite and PostgreSQL alike."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from spinepaint.store import Ledger, Match, StoredInstance, by_series
+from spinepaint.store.database import utc_now
 from spinepaint.store.dicom_keys import BY_NAME
 
 
@@ -90,6 +92,47 @@ def test_the_last_one_stored_under_a_uid_is_seen_until_it_is_deleted(ledger: Led
     ledger.delete_series(first)
     assert ledger.locate("1.2") == []
     assert ledger.search_studies([], 10, 0) == []
+
+
+def test_what_is_stored_again_is_the_last_that_was_stored(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = keep(ledger, instance(1), instance(2))
+    second = keep(ledger, instance(1), instance(2), instance(3))
+    back = utc_now() - timedelta(days=1)
+    monkeypatch.setattr("spinepaint.store.dicom_entries.utc_now", lambda: back)  # a clock that was set back changes nothing
+    assert ledger.store_again(first)
+    found = ledger.source_of("1.2.1")
+    assert found is not None
+    assert found.id == first
+    assert [series.instances for series in ledger.search_series([], 10, 0)] == [2]
+    third = keep(ledger, instance(1))
+    assert len(ledger.locate("1.2")) == 1
+    ledger.delete_series(third)
+    ledger.delete_series(first)
+    assert not ledger.store_again(first)
+    assert ledger.store_again(second)
+
+
+KANJI, KANA = "山田^太郎", "やまだ^たろう"
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        (Match(BY_NAME["PatientName"], "any of", (KANJI,)), True),
+        (Match(BY_NAME["PatientName"], "pattern", ("やま*",)), True),
+        (Match(BY_NAME["PatientName"], "pattern", ("yama*",), 0), True),
+        (Match(BY_NAME["PatientName"], "pattern", ("山*",), 0), False),
+        (Match(BY_NAME["PatientName"], "pattern", ("山*",), 1), True),
+        (Match(BY_NAME["PatientName"], "any of", (KANA,), 2), True),
+        (Match(BY_NAME["PatientName"], "pattern", ("y*郎",)), False),
+    ],
+)
+def test_names_are_matched_by_each_component_group(ledger: Ledger, condition: Match, found: bool) -> None:
+    kept = instance(1)
+    value = {"Alphabetic": "Yamada^Tarou", "Ideographic": KANJI, "Phonetic": KANA}
+    kept.indexed["attributes"]["00100010"]["Value"] = [value]
+    keep(ledger, kept)
+    assert bool(ledger.search_series([condition], 10, 0)) is found
 
 
 def test_the_content_tells_one_series_from_another_of_its_uid(ledger: Ledger) -> None:

@@ -1,12 +1,16 @@
+import json
 import multiprocessing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
-from spinepaint.store import migrate
+from spinepaint.store import DicomSeries, migrate
 from spinepaint.store.database import SCRIPTS, open_engine
 from spinepaint.store.models import Base
 
@@ -26,6 +30,27 @@ def test_migrating_again_changes_nothing(database_url: str) -> None:
     engine = open_engine(database_url)
     with engine.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+    engine.dispose()
+
+
+def test_names_that_were_kept_before_are_found_by_every_group(database_url: str) -> None:
+    engine = open_engine(database_url)
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    attributes = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Yamada^Tarou", "Ideographic": "山田^太郎"}]}}
+    old = "INSERT INTO dicom_series (id, tenant, study_uid, series_uid, digest, instances, attributes, created_at)"
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        values = {"attributes": json.dumps(attributes), "at": "2026-01-01 00:00:00.000000"}
+        connection.execute(text(f"{old} VALUES (1, '', '1.2', '1.2.1', 'd', 1, :attributes, :at)"), values)
+        instance = "(series, sop_instance_uid, sop_class_uid, transfer_syntax_uid, artifact_key, size, attributes, layout)"
+        connection.execute(text(f"INSERT INTO dicom_instances {instance} VALUES (1, '1.2.1.1', '', '', '', 1, '{{}}', '{{}}')"))
+    migrate(database_url)
+    with Session(engine) as session:
+        (row,) = session.scalars(select(DicomSeries))
+        assert (row.patient_name_ideographic, row.patient_name_phonetic, row.stored_at.year) == ("山田^太郎", None, 2026)
+        assert session.scalar(text("SELECT count(*) FROM dicom_instances")) == 1
     engine.dispose()
 
 

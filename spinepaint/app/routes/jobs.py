@@ -79,6 +79,15 @@ def get_job(job_id: UUID, ledger: LedgerDep) -> JobView:
     return job_views(ledger, [known_job(ledger, str(job_id))])[0]
 
 
+@router.delete("/jobs/{job_id}", status_code=204)
+def delete_job(job_id: UUID, ledger: LedgerDep) -> None:
+    """Forget a job that has ended, with its results, its entries in DICOMweb and what is still owed of it; 409 until then.
+
+    Nothing finds them from the answer on; the files go within seconds, also where the service is killed meanwhile.
+    """
+    ledger.delete_job(str(job_id))
+
+
 @router.post("/jobs/{job_id}/cancel")
 def cancel_job(job_id: UUID, ledger: LedgerDep) -> JobView:
     """Cancel a job that has not ended; 409 once it has."""

@@ -1,6 +1,6 @@
 """Uploads: taken in, looked up, forgotten, or only checked."""
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -42,6 +42,10 @@ def get_series(series_id: UUID, ledger: LedgerDep) -> SeriesView:
 
 
 @router.delete("/series/{series_id}", status_code=204)
-def delete_series(series_id: UUID, ledger: LedgerDep) -> None:
-    """Forget a series; results that were made of it stay."""
-    ledger.delete_series(str(series_id))
+def delete_series(series_id: UUID, ledger: LedgerDep, results: Literal["keep", "delete"] | None = None) -> None:
+    """Forget a series and its files.
+
+    409 while a queued or running job reads it. 409 also where jobs have results of it, which name the patient unless they
+    were de-identified, and `results` does not say whether those jobs are deleted with it or kept; `jobs` names them.
+    """
+    ledger.delete_series(str(series_id), results=results)

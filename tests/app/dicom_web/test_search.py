@@ -1,13 +1,16 @@
 """QIDO-RS: what is found, what is returned, page by page."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
+from sqlalchemy import text
 
+from spinepaint.store.database import utc_now
 from tests.app.dicom_web.conftest import Gateway, running_gateway
 from tests.imaging.series_factory import make_series
 
@@ -192,3 +195,35 @@ def test_what_is_deleted_is_not_found(web: DICOMwebClient, gateway: Gateway, sec
     httpx.delete(f"{gateway.url}/v1/series/{kept.id}").raise_for_status()
     assert web.search_for_series(second_study[0].StudyInstanceUID) == []
     assert len(web.search_for_studies()) == 1
+
+
+def test_nothing_is_found_of_a_patient_whose_series_and_jobs_are_deleted(
+    gateway: Gateway, web: DICOMwebClient, tmp_path: Path
+) -> None:
+    def whose(ds: Any, index: int) -> None:
+        ds.PatientID, ds.PatientName = "GONE-1", "Gone^Patient"
+        ds.StudyInstanceUID = "1.2.3.99"
+
+    size: dict[str, Any] = {"slices": 5, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0), "mutate": whose}
+    web.store_instances([dcmread(path) for path in make_series(tmp_path / "in", **size, seed=11)])
+    (series,) = web.search_for_series("1.2.3.99")
+    kept = gateway.ledger.source_of(series["0020000E"]["Value"][0])
+    assert kept is not None
+    jobs = [gateway.finish_job(kept.id, make_series(tmp_path / f"out{n}", **size, seed=12 + n)) for n in range(2)]
+    assert len(web.search_for_series(search_filters={"PatientID": "GONE-1"})) == 3
+    httpx.delete(f"{gateway.url}/v1/jobs/{jobs[0]}").raise_for_status()
+    assert len(web.search_for_series(search_filters={"PatientID": "GONE-1"})) == 2
+    httpx.delete(f"{gateway.url}/v1/series/{kept.id}?results=delete").raise_for_status()
+    assert web.search_for_studies(search_filters={"PatientID": "GONE-1"}) == []
+    assert httpx.get(f"{gateway.url}/dicom-web/studies/1.2.3.99").status_code == 404
+    with gateway.ledger.read() as session:
+        tables = session.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'")).all()
+        content = repr([session.execute(text(f"SELECT * FROM {table}")).all() for table in tables])
+    assert "gone" not in content.lower()
+    due = gateway.ledger.due_discards(utc_now())
+    for prefix in due:  # as the reaper does
+        gateway.artifacts.delete_prefix(prefix)
+        gateway.ledger.mark_discarded(prefix)
+    # Not even in the free pages of the database, or in its log.
+    left = [path for path in gateway.settings.data_dir.rglob("*") if path.is_file() and b"Gone^Patient" in path.read_bytes()]
+    assert left == []

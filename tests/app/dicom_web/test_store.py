@@ -52,6 +52,23 @@ def test_a_repeated_request_keeps_one_copy(gateway: Gateway, series_files: list[
     assert len(gateway.artifacts.list("sources/")) == len(series_files)
 
 
+def test_a_job_by_series_uid_takes_what_was_stored_last(gateway: Gateway, series_files: list[Path]) -> None:
+    uid = str(dcmread(series_files[0]).SeriesInstanceUID)
+
+    def store(paths: list[Path]) -> str:
+        return post(gateway, instances(paths)).headers["link"].partition(">")[0].lstrip("<")
+
+    def taken() -> str:
+        view = httpx.post(f"{gateway.url}/v1/jobs", json={"series_uid": uid, **EDIT}).json()
+        return str(view["links"]["series"])
+
+    whole, part = store(series_files), store(series_files[:6])
+    assert whole != part
+    assert taken() == part
+    assert store(series_files) == whole
+    assert taken() == whole
+
+
 def test_two_series_in_one_request_are_both_kept(gateway: Gateway, series_files: list[Path], other_files: list[Path]) -> None:
     response = post(gateway, instances([*series_files, *other_files]))
     assert response.status_code == 200
