@@ -21,6 +21,9 @@ from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.volume import Volume
 from spinepaint.imaging.writing import write_dataset
 
+# The only value that the MR Image IOD has (PS3.3 C.8.3.1). A source of 8 bits keeps its stored values and its 8 Bits Stored.
+_CLASSIC_BITS_ALLOCATED = 16
+
 
 @dataclass(frozen=True)
 class DerivedSeries:
@@ -122,6 +125,7 @@ def _classic_images(
     for k, (source, number) in enumerate(zip(volume.datasets, _instance_numbers(volume.datasets), strict=True)):
         image = classic_header(source, provenance, study_uid, series_uid)
         image.InstanceNumber = number
+        image.BitsAllocated = _CLASSIC_BITS_ALLOCATED
         image.SOPInstanceUID = provenance.uid("instance", series_uid, str(source.SOPInstanceUID))
         set_pixels(image, stored[k])
         images.append(image)

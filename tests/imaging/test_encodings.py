@@ -1,6 +1,7 @@
 """Every way that one series can arrive in, through the reader and the writers, judged by tools that are not ours.
 
-{classic, Enhanced} × transfer syntax × {8, 12, 16 bits, signed} × {rescaled or not} × {axis-aligned, 20° oblique}.
+{classic, Enhanced} × transfer syntax × {8, 12, 16 bits, signed} × {rescaled or not} × {axis-aligned, 20° oblique}, and 16 bits
+signed, which no depth goes beyond, with every transfer syntax.
 Deflated is left out since it is refused, and JPEG Baseline and Extended (8 and 12 bits, lossy) since they are not read.
 """
 
@@ -47,6 +48,7 @@ DEPTHS: dict[str, dict[str, Any]] = {
     "12 bits": {"bits_stored": 12},
     "16 bits": {"bits_stored": 16},
     "signed": {"bits_stored": 12, "signed": True},
+    "16 bits, signed": {"dtype": "int16", "bits_stored": 16},
 }
 RESCALES: dict[str, dict[str, float]] = {"plain": {}, "rescaled": {"slope": 0.4, "intercept": -12.5}}
 # Rows and columns are even, since pixels of 8 bits are swapped by pairs in big endian, and as few as JPEG 2000's levels allow.
@@ -65,7 +67,9 @@ class Kind(NamedTuple):
         return f"{'classic' if self.classic else 'Enhanced'}, {self.depth}, {self.rescale}, {self.oblique_deg:.0f}°"
 
 
-KINDS = [Kind(*kind) for kind in product((True, False), DEPTHS, RESCALES, (0.0, 20.0))]
+DEEPEST = "16 bits, signed"
+KINDS = [Kind(*kind) for kind in product((True, False), [d for d in DEPTHS if d != DEEPEST], RESCALES, (0.0, 20.0))]
+KINDS += [Kind(classic, DEEPEST, *of) for classic, of in product((True, False), (("plain", 0.0), ("rescaled", 20.0)))]
 
 
 class Output(NamedTuple):
@@ -185,11 +189,12 @@ def test_what_is_written_is_valid_and_identical_outside_the_edit(
     _assert_identical_outside(output)
     for path, source in zip(output.series, map(dcmread, output.sources), strict=True):
         assert source.file_meta.TransferSyntaxUID == syntax
-        _assert_described_as_before(dcmread(path), source)
+        _assert_described_as_before(dcmread(path), source, kind)
     verdict = judged(output)
-    # The MR Image IOD has neither 8 bits nor a rescale. A source that has them keeps them, and what is said of it.
-    inherits = kind.classic and (kind.depth == "8 bits" or kind.rescale == "rescaled")
+    # The MR Image IOD has no rescale. A source that has one keeps it, and what is said of it; that is no error.
+    inherits = kind.classic and kind.rescale == "rescaled"
     assert verdict.series <= (complaints(output.sources[0]) if inherits else set())
+    assert all(line.startswith("Warning - </Rescale") for line in verdict.series)
     assert verdict.labels == set()
     assert verdict.findings == []
     if syntax in LOSSLESS:
@@ -217,9 +222,10 @@ def _assert_identical_outside(output: Output) -> None:
     assert moved_inside > 0.9 * inside > 100
 
 
-def _assert_described_as_before(ds: Dataset, source: Dataset) -> None:
-    """Bits, sign, rescale and loss are the source's."""
-    for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "Rows", "Columns"):
+def _assert_described_as_before(ds: Dataset, source: Dataset, kind: Kind) -> None:
+    """Bits, sign, rescale and loss are the source's; the MR Image IOD has 16 bits to keep them in, and no others."""
+    assert ds.BitsAllocated == (16 if kind.classic else source.BitsAllocated)
+    for keyword in ("BitsStored", "HighBit", "PixelRepresentation", "Rows", "Columns"):
         assert ds[keyword].value == source[keyword].value
     for keyword in ("RescaleSlope", "RescaleIntercept", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         assert ds.get(keyword) == source.get(keyword)
