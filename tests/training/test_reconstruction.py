@@ -58,7 +58,7 @@ def test_figures_are_those_of_the_error_that_is_made(folder: Path) -> None:
         def decode(self, latents: Tensor) -> Tensor:
             return latents + self.sigma * torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
 
-    models = SimpleNamespace(autoencoder=Noisy(), config=SimpleNamespace(crop=CROP))
+    models = SimpleNamespace(inpainter=SimpleNamespace(autoencoder=Noisy()), config=SimpleNamespace(crop=CROP))
     found = reconstruction(models, folder)  # type: ignore[arg-type]
     assert (found["patients"], found["crops"]) == (2, 4)
     assert found["psnr_db"].value == pytest.approx(20 * np.log10(2 / 0.02), abs=0.15)

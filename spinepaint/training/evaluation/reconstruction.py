@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from spinepaint.models.autoencoder import SliceAutoencoder
 from spinepaint.models.bundle import Bundle, CropConfig
@@ -46,7 +47,7 @@ def reconstruction(models: Bundle, folder: Path) -> dict[str, Any]:
     A patient's discs overlap, so the intervals are over patients' means.
     """
     by_patient = disc_crops(folder, models.config.crop)
-    figures = [[_fidelity(models.autoencoder, crop) for crop in crops] for crops in by_patient.values()]
+    figures = [[_fidelity(models.inpainter.autoencoder, crop) for crop in crops] for crops in by_patient.values()]
     means = np.array([np.mean(patient, axis=0) for patient in figures])
     return {
         "patients": len(means),
@@ -60,6 +61,7 @@ def reconstruction(models: Bundle, folder: Path) -> dict[str, Any]:
 def _fidelity(autoencoder: SliceAutoencoder, crop: F32) -> tuple[float, float]:
     device = next(autoencoder.parameters()).device
     volume = torch.from_numpy(crop)[None, None, :, :, None].to(device)
-    decoded = autoencoder.decode(autoencoder.encode(volume))[0, 0].float().cpu().numpy()
-    error = float(np.square(decoded - crop[..., None]).mean())
-    return 10 * np.log10(4 / error), ssim((decoded + 1) / 2, (crop[..., None] + 1) / 2)
+    decoded = autoencoder.decode(autoencoder.encode(volume))
+    error = float(functional.mse_loss(decoded.float(), volume))
+    images = (((image[0, 0].float() + 1) / 2).cpu().numpy() for image in (decoded, volume))
+    return float(10 * np.log10(4 / error)), ssim(*images)
