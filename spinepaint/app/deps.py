@@ -2,7 +2,7 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from spinepaint.app.intake import Intake
 from spinepaint.settings import Settings
@@ -30,3 +30,4 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 LedgerDep = Annotated[Ledger, Depends(_ledger)]
 ArtifactsDep = Annotated[ArtifactStore, Depends(_artifacts)]
 IntakeDep = Annotated[Intake, Depends(_intake)]
+AllowSynthetic = Annotated[bool, Query(description="Take a series that says it is synthetic; otherwise it is refused")]

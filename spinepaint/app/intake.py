@@ -40,40 +40,42 @@ class Intake:
         self._artifacts = artifacts
         self._readers = CapacityLimiter(READERS)
 
-    async def admit(self, upload: Upload, series_uid: str | None) -> Series:
-        """Read and check the upload, store the files of its series, and enter it.
+    async def admit(self, upload: Upload, series_uid: str | None, *, allow_synthetic: bool = False) -> Series:
+        """Read and check the upload, store the files of its series, and enter it; a synthetic one only with `allow_synthetic`.
 
         Raises Refusal with the client's own file names.
         """
         try:
-            return await to_thread.run_sync(partial(self._admit, upload, series_uid), limiter=self._readers)
+            return await to_thread.run_sync(partial(self._admit, upload, series_uid, allow_synthetic), limiter=self._readers)
         except Refusal as refusal:
             raise upload.named(refusal) from None
 
-    async def check(self, upload: Upload, series_uid: str | None) -> dict[str, Any]:
+    async def check(self, upload: Upload, series_uid: str | None, *, allow_synthetic: bool = False) -> dict[str, Any]:
         """The report of `spinepaint check` for an upload, with the client's own file names."""
-        work = partial(check_apart, upload.source, series_uid, self._settings.caps)
+        work = partial(check_apart, upload.source, series_uid, self._settings.caps, allow_synthetic=allow_synthetic)
         report = await to_thread.run_sync(work, limiter=self._readers)
         for item in report["files"]:
             item["file"] = upload.names.get(item["file"], item["file"])
         return report
 
-    async def store(self, upload: Upload, study_uid: str | None) -> Stored:
+    async def store(self, upload: Upload, study_uid: str | None, *, allow_synthetic: bool = False) -> Stored:
         """Take every series of an upload that is accepted, all of them of `study_uid` where one is given.
 
         A series that is kept already with the same content is not kept twice, but is the one that was stored last.
         """
-        return await to_thread.run_sync(partial(self._store, upload, study_uid), limiter=self._readers)
+        return await to_thread.run_sync(partial(self._store, upload, study_uid, allow_synthetic), limiter=self._readers)
 
-    def _admit(self, upload: Upload, series_uid: str | None) -> Series:
+    def _admit(self, upload: Upload, series_uid: str | None, allow_synthetic: bool) -> Series:
         spill = upload.folder / "unpacked"
         if upload.source.is_file():
             spill.mkdir()
-        found = read_apart("read", upload.source, series_uid, self._settings.caps, spill=spill)
+        caps = self._settings.caps
+        found = read_apart("read", upload.source, series_uid, caps, spill=spill, allow_synthetic=allow_synthetic)
         return self._enter(found, spill if spill.exists() and any(spill.iterdir()) else upload.folder)[0]
 
-    def _store(self, upload: Upload, study_uid: str | None) -> Stored:
-        answer = read_apart("store", upload.folder, None, self._settings.caps, study_uid=study_uid)
+    def _store(self, upload: Upload, study_uid: str | None, allow_synthetic: bool) -> Stored:
+        caps = self._settings.caps
+        answer = read_apart("store", upload.folder, None, caps, study_uid=study_uid, allow_synthetic=allow_synthetic)
         failures = [failure | {"file": upload.names.get(failure["file"])} for failure in answer["failures"]]
         return Stored([self._enter(found, upload.folder, once=True) for found in answer["series"]], failures)
 

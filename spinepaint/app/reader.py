@@ -36,10 +36,9 @@ def read_apart(
     series: each with its name in the source, or in `spill` (a new folder) where it lay in a zip, and its index for
     DICOMweb, None where it cannot be addressed. `store` does that for every series of a DICOMweb store request,
     with `study_uid` the study they must be of, and gives the instances that are not taken. With `allow_synthetic`
-    `check` and `read` take a series that says it is synthetic. Raises Refusal for input that is not taken, or not read
-    in time.
+    a series that says it is synthetic is taken. Raises Refusal for input that is not taken, or not read in time.
     """
-    request = {"task": task, "source": str(source), "series_uid": series_uid, "caps": asdict(caps)}
+    request: dict[str, Any] = {"task": task, "source": str(source), "series_uid": series_uid, "caps": asdict(caps)}
     request |= {"spill": None if spill is None else str(spill), "study_uid": study_uid, "allow_synthetic": allow_synthetic}
     argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.reader"]
     try:
@@ -67,7 +66,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
             case "check":
                 return check_source(source, series_uid, caps, allow_synthetic=allow_synthetic)
             case "store":
-                return store_instances(source, request["study_uid"], caps)
+                return store_instances(source, request["study_uid"], caps, allow_synthetic=allow_synthetic)
         spill = request["spill"] and Path(request["spill"])
         return read_source(source, series_uid, caps, spill, allow_synthetic=allow_synthetic)
     except Refusal as refusal:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spinepaint.imaging.caps import Caps
+from spinepaint.imaging.check_report import CheckReport
 from spinepaint.imaging.dicom_index import IndexedInstance, index_instance
 from spinepaint.imaging.errors import Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header, read_header
@@ -17,6 +18,8 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 DOES_NOT_MATCH = 0xA900  # the data set is not what its SOP class, or the request, says
 ANOTHER_STUDY = 0xA901
 CANNOT_UNDERSTAND = 0xC000
+
+SHORT_TEXT = 64  # characters of a Long String, in which a client is told the reason
 
 Found = dict[str, Any]
 """A series that was read: plain values, which cross to the gateway as JSON."""
@@ -33,7 +36,7 @@ def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | 
     return _kept(source, series, caps, spill)
 
 
-def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str, Any]:
+def store_instances(folder: Path, study_uid: str | None, caps: Caps, *, allow_synthetic: bool = False) -> dict[str, Any]:
     """Read every series of a store request: those that are accepted, and each instance that is not with a Failure Reason.
 
     Nothing is taken where one instance cannot be read, since it may be a slice of any of the series.
@@ -47,7 +50,7 @@ def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str
             path.unlink()
     if not any(folder.iterdir()):
         return {"series": [], "failures": failures}
-    accepted, reasons = _accepted_series(folder, headers, caps)
+    accepted, reasons = _accepted_series(folder, headers, caps, allow_synthetic)
     taken = {file["indexed"]["sop_instance_uid"] for series in accepted for file in series["files"]}
     for path in sorted(folder.iterdir()):
         header = headers[path.name]
@@ -56,25 +59,52 @@ def store_instances(folder: Path, study_uid: str | None, caps: Caps) -> dict[str
     return {"series": accepted, "failures": failures}
 
 
-def _accepted_series(folder: Path, headers: Mapping[str, Header | None], caps: Caps) -> tuple[list[Found], dict[str, str]]:
+def _accepted_series(
+    folder: Path, headers: Mapping[str, Header | None], caps: Caps, allow_synthetic: bool
+) -> tuple[list[Found], dict[str, str]]:
     """The series of a folder that are accepted and can be addressed, and why each of its files is not taken if it is not."""
     found: list[Found] = []
     try:
-        series = read_series(folder, caps=caps)
+        series = read_series(folder, caps=caps, allow_synthetic=allow_synthetic)
         found.append(_kept(folder, series, caps, None))
-        reasons = {verdict.file: verdict.reason for verdict in series.report.files}
+        reasons = _reasons(series.report, headers)
     except Refusal as refusal:
-        report = check(folder, caps=caps)
-        reasons = {verdict.file: verdict.reason for verdict in report.files}
+        report = check(folder, caps=caps, allow_synthetic=allow_synthetic)
+        reasons = _reasons(report, headers)
         several = [v.series_uid for v in report.series if v.verdict == "accepted" and refusal.type == "several-series"]
         for series_uid in several:
             try:
-                found.append(read_source(folder, series_uid, caps, None))
+                found.append(read_source(folder, series_uid, caps, None, allow_synthetic=allow_synthetic))
             except Refusal as own:
                 named = {instance.file: instance.reason for instance in own.instances}
                 in_it = [name for name, header in headers.items() if header and header.series_uid == series_uid]
-                reasons |= {name: named.get(name, f"its series: {own.title}") for name in in_it}
+                reasons |= {name: _in_words(named.get(name), str(own)) for name in in_it}
     return [kept for kept in found if all(file["indexed"] for file in kept["files"])], reasons
+
+
+def _reasons(report: CheckReport, headers: Mapping[str, Header | None]) -> dict[str, str]:
+    """Why each file is not taken; of a series that is refused with what is the matter with the whole of it."""
+    refused = {series.series_uid: series.reason for series in report.series if series.verdict == "refused"}
+    reasons = {}
+    for file in report.files:
+        header = headers.get(file.file)
+        whole = refused.get(header.series_uid) if header is not None else None
+        blamed = file.verdict == "refused" and whole is not None and whole not in file.reason
+        reasons[file.file] = _in_words(file.reason, whole) if blamed and whole else file.reason
+    return reasons
+
+
+def _in_words(own: str | None, whole: str) -> str:
+    """What is the matter with a series, what with this instance of it, and then the rest.
+
+    Where both do not fit into a short text, which shows the beginning only, the instance goes first.
+    """
+    if own is None:
+        return f"its series: {whole}"
+    title, stop, detail = whole.partition(". ")
+    title = title.rstrip(".")
+    both = f"{title}: {own}." if len(title) + len(own) + 3 <= SHORT_TEXT else f"{own}; its series: {title}."
+    return f"{both}{stop and ' ' + detail}"
 
 
 def _kept(source: Path, series: SourceSeries, caps: Caps, spill: Path | None) -> Found:

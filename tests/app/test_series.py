@@ -1,7 +1,9 @@
 """Uploads over HTTP: accepted whole or refused whole."""
 
+import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 from fastapi.testclient import TestClient
 from pydicom import dcmread
@@ -141,3 +143,22 @@ def test_a_series_goes_with_its_results_where_that_is_said(
     assert client.delete(f"/v1/series/{series_id}?results=delete").status_code == 204
     assert problem_type(client.get(f"/v1/jobs/{job_id}/result")) == "unknown-job"
     assert sorted(worker.ledger.due_discards(utc_now())) == [f"results/{job_id}/", f"sources/{series_id}/"]
+
+
+def test_a_synthetic_series_is_taken_where_that_is_asked_for(client: TestClient, tmp_path: Path) -> None:
+    def synthetic(dataset: Any, _index: int) -> None:
+        dataset.SyntheticData = "YES"
+
+    made = make_series(tmp_path, slices=7, rows=64, columns=64, spacing_mm=(4.4, 2.0, 2.0), mutate=synthetic)
+    files = [("files", (path.name, path.read_bytes())) for path in made]
+    refused = client.post("/v1/series", files=files)
+    assert (refused.status_code, problem_type(refused)) == (422, "already-synthetic")
+    assert "allow_synthetic" in refused.json()["detail"]
+    assert client.post("/v1/series:check", files=files).json()["accepted"] is False
+    assert client.post("/v1/series:check?allow_synthetic=true", files=files).json()["accepted"] is True
+    taken = client.post("/v1/series?allow_synthetic=true", files=files)
+    assert taken.status_code == 201
+    assert any("synthetic" in warning for warning in taken.json()["warnings"])
+    assert client.post("/v1/inpaint", files=files, data={"spec": json.dumps(EDIT)}).status_code == 422
+    asked = {"spec": json.dumps({**EDIT, "allow_synthetic": True})}
+    assert client.post("/v1/inpaint", files=files, data=asked).status_code == 202

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
+from spinepaint.app.deps import AllowSynthetic, ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
 from spinepaint.app.dicom_web.media import DICOM_JSON, frame_representation, instance_representation, require_json
 from spinepaint.app.dicom_web.query import Query, parse_query
 from spinepaint.app.dicom_web.results import instance_result, series_result, study_result
@@ -27,11 +27,17 @@ _FRAMES = re.compile(r"\d{1,6}(?:,\d{1,6}){0,9999}")
 
 @router.post("/studies")
 @router.post("/studies/{study}")
-async def store(request: Request, settings: SettingsDep, intake: IntakeDep, study: str | None = None) -> Response:
+async def store(
+    request: Request,
+    settings: SettingsDep,
+    intake: IntakeDep,
+    study: str | None = None,
+    allow_synthetic: AllowSynthetic = False,
+) -> Response:
     """STOW-RS: each series whole in one request, since it is judged as a whole."""
     require_json(request)
     async with received_instances(request, settings.data_dir / "incoming", settings.caps) as upload:
-        stored = await intake.store(upload, study)
+        stored = await intake.store(upload, study, allow_synthetic=allow_synthetic)
     return store_response(stored, _root(request))
 
 

@@ -1,5 +1,6 @@
 """STOW-RS: DICOM instances in, streamed to disk, read and judged as any upload is (PS3.18 10.5)."""
 
+import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
 
 _COMMENT_LETTERS = 64  # of a Long String
+_CREATOR = "SPINEPAINT"
 
 
 class _Parts(Form):
@@ -77,11 +79,26 @@ def _stored_item(study_uid: str, series_uid: str, indexed: Mapping[str, Any], ro
 
 
 def _failed_item(failure: Mapping[str, Any]) -> dict[str, Any]:
-    """Failure Reason, and in words Error Comment (0000,0902), which is no part of the module but read by people."""
+    """Failure Reason, and in words Error Comment (0000,0902), which is no part of the module but read by people.
+
+    That holds 64 characters; the whole text is in the private attribute (0009,1001) of SPINEPAINT.
+    """
     item = _referenced(failure["sop_class_uid"], failure["sop_instance_uid"])
-    item["00000902"] = attribute("LO", failure["reason"][:_COMMENT_LETTERS])
+    item["00000902"] = attribute("LO", shortened(failure["reason"]))
     item["00081197"] = attribute("US", failure["code"])
+    item["00090010"] = attribute("LO", _CREATOR)
+    item["00091001"] = attribute("UT", failure["reason"])
     return dict(sorted(item.items()))
+
+
+def shortened(text: str, letters: int = _COMMENT_LETTERS) -> str:
+    """The whole sentences at the beginning of a text, or where not even one fits as many words, with an ellipsis."""
+    if len(text) <= letters:
+        return text
+    sentence, stop, _rest = text[: letters + 1].rpartition(". ")
+    if stop:
+        return sentence + "."
+    return textwrap.shorten(text, letters, placeholder="…")
 
 
 def _referenced(sop_class_uid: str | None, sop_instance_uid: str | None) -> dict[str, Any]:

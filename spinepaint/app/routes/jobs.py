@@ -49,7 +49,7 @@ async def inpaint(
             spec = InpaintSpec.model_validate_json(upload.fields["spec"])
         except ValidationError as error:
             return validation_response(error.errors(include_url=False))
-        series = await intake.admit(upload, spec.series_uid)
+        series = await intake.admit(upload, spec.series_uid, allow_synthetic=spec.allow_synthetic)
     try:
         job = await run_in_threadpool(submit, ledger, settings, series, spec, idempotency_key)
     except LedgerError:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from spinepaint.app.deps import IntakeDep, LedgerDep, SettingsDep
+from spinepaint.app.deps import AllowSynthetic, IntakeDep, LedgerDep, SettingsDep
 from spinepaint.app.openapi import SERIES_UID, multipart
 from spinepaint.app.schemas import SeriesView
 from spinepaint.app.uploads import received
@@ -17,19 +17,23 @@ FORM = frozenset({"series_uid"})
 
 
 @router.post("/series", status_code=201, openapi_extra=multipart(series_uid=SERIES_UID))
-async def create_series(request: Request, response: Response, settings: SettingsDep, intake: IntakeDep) -> SeriesView:
+async def create_series(
+    request: Request, response: Response, settings: SettingsDep, intake: IntakeDep, allow_synthetic: AllowSynthetic = False
+) -> SeriesView:
     """Take a sagittal T2 series in: DICOM files or one zip, checked wholly before anything is kept."""
     async with received(request, settings.data_dir / "incoming", settings.caps, FORM) as upload:
-        series = await intake.admit(upload, upload.fields.get("series_uid"))
+        series = await intake.admit(upload, upload.fields.get("series_uid"), allow_synthetic=allow_synthetic)
     response.headers["Location"] = f"/v1/series/{series.id}"
     return SeriesView.of(series)
 
 
 @router.post("/series:check", openapi_extra=multipart(series_uid=SERIES_UID))
-async def check_series(request: Request, settings: SettingsDep, intake: IntakeDep) -> dict[str, Any]:
+async def check_series(
+    request: Request, settings: SettingsDep, intake: IntakeDep, allow_synthetic: AllowSynthetic = False
+) -> dict[str, Any]:
     """Say what an upload would be accepted or refused for, and keep nothing."""
     async with received(request, settings.data_dir / "incoming", settings.caps, FORM) as upload:
-        return await intake.check(upload, upload.fields.get("series_uid"))
+        return await intake.check(upload, upload.fields.get("series_uid"), allow_synthetic=allow_synthetic)
 
 
 @router.get("/series/{series_id}")

@@ -9,6 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from requests.exceptions import HTTPError
 
+from spinepaint.app.dicom_web.store import shortened
 from tests.app.conftest import EDIT
 from tests.app.dicom_web.conftest import Gateway
 from tests.imaging.series_factory import make_series
@@ -132,6 +133,45 @@ def test_nothing_is_kept_of_a_series_with_a_broken_instance(gateway: Gateway, se
 def test_a_missing_slice_is_refused(gateway: Gateway, source: list[Dataset]) -> None:
     with pytest.raises(HTTPError, match="409"):
         gateway.web.store_instances([*source[:2], *source[3:]])
+
+
+def comments(response: httpx.Response) -> list[tuple[str, str]]:
+    """Error Comment, and the whole text, of each failed item."""
+    items = Dataset.from_json(response.json()).FailedSOPSequence
+    assert {item[0x00090010].value for item in items} == {"SPINEPAINT"}
+    return [(str(item[0x00000902].value), str(item[0x00091001].value)) for item in items]
+
+
+def test_of_a_part_of_a_series_it_is_said_what_is_missing(gateway: Gateway, series_files: list[Path]) -> None:
+    few = comments(post(gateway, instances(series_files[:3])))
+    assert len(few) == 3
+    for comment, whole in few:
+        assert comment.startswith("The series has too few slices: one of 3, at x ")
+        assert "at least 5 slices of a series are needed. Send the whole series." in whole
+    for comment, whole in comments(post(gateway, instances([*series_files[:2], *series_files[3:]]))):
+        assert "1 slice is missing" in comment
+        assert "Missing: those at x 4.4 mm. Send the whole series." in whole
+
+
+def test_a_comment_ends_with_a_sentence_or_a_word(gateway: Gateway, series_files: list[Path]) -> None:
+    assert shortened("Short.") == "Short."
+    assert shortened("One sentence. Another one that is longer than fits.", 20) == "One sentence."
+    assert shortened("A first sentence that is longer than fits. Two.", 20) == "A first sentence…"
+    assert len(shortened("x" * 30 + " " + "y" * 40)) <= 64
+    for comment, whole in comments(post(gateway, instances([*series_files[:2], *series_files[3:]]))):
+        assert len(comment) <= 64 < len(whole)
+        assert comment.endswith((".", "…"))
+
+
+def test_a_synthetic_series_is_stored_where_that_is_asked_for(gateway: Gateway, tmp_path: Path) -> None:
+    def synthetic(ds: Any, _index: int) -> None:
+        ds.SyntheticData = "YES"
+
+    made = make_series(tmp_path, slices=5, rows=64, columns=64, spacing_mm=(4.4, 2.0, 2.0), seed=7, mutate=synthetic)
+    refused = post(gateway, instances(made))
+    assert refused.status_code == 409
+    assert all("allow_synthetic" in whole for _, whole in comments(refused))
+    assert post(gateway, instances(made), "/studies?allow_synthetic=true").status_code == 200
 
 
 def test_what_has_no_uid_is_among_the_other_failures(gateway: Gateway, series_files: list[Path]) -> None:
