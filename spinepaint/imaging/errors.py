@@ -1,7 +1,10 @@
-"""What the reader says when it will not take something."""
+"""What the reader says when it will not take something, and what is wrong when nothing can be written."""
 
+import errno
 from dataclasses import dataclass, field
 from typing import Any
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,13 @@ class Refusal(Exception):
         if self.instances:
             problem["instances"] = [instance.as_dict() for instance in self.instances]
         return problem
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no space left for a write. Libraries wrap the system's error in their own, which has no number."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

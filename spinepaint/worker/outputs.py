@@ -1,5 +1,6 @@
 """Writing a sample's folder, and letting it appear only when everything in it is complete."""
 
+import errno
 import json
 import math
 import tempfile
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from spinepaint import __version__
 from spinepaint.imaging.crop import Crop, Vector
 from spinepaint.imaging.derived import DerivedSeries, write_series
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import Refusal, is_disk_full
 from spinepaint.imaging.labels import write_edit_segmentation, write_measurement_report
 from spinepaint.imaging.paste import Pasted
 from spinepaint.imaging.preview import write_preview
@@ -50,7 +51,7 @@ def staging(out: Path) -> Iterator[Path]:
     """A hidden folder beside the results, gone at the end whatever happens.
 
     Raises Refusal `output-exists` where `out` already holds something, and removes the folders that it made
-    for `out` when the work inside fails.
+    for `out` when the work inside fails. A disk that is full is an OSError (ENOSPC) whose file name is `out`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal("output-exists", "The output folder is not empty.", "Name a new or empty folder.", status=409)
@@ -60,10 +61,12 @@ def staging(out: Path) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=out, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
-    except BaseException:
+    except BaseException as error:
         for path in made:
             if path.exists():
                 path.rmdir()
+        if is_disk_full(error):
+            raise OSError(errno.ENOSPC, "The disk is full", str(out)) from error
         raise
 
 

@@ -20,6 +20,16 @@ def memory_problem(claim: Claim, stage: str) -> dict[str, Any]:
     )
 
 
+def disk_problem(claim: Claim, stage: str) -> dict[str, Any]:
+    """The worker's disk, or that of the artifact store, is full."""
+    return _problem(
+        "disk-full",
+        "The worker's disk is full.",
+        f"Attempt {claim.attempt} of {claim.max_attempts} found no space to write in the stage {stage}. "
+        "Free some space for the worker's scratch folder and the artifacts, and submit the job again.",
+    )
+
+
 def time_problem(claim: Claim, stage: str, limit_s: float) -> dict[str, Any]:
     """The attempt took longer than a job may."""
     return _problem(

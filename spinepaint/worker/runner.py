@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from sqlalchemy.exc import OperationalError
 
 from spinepaint.imaging.dicom_index import index_instance
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import Refusal, is_disk_full
 from spinepaint.store import ArtifactStore, Claim, JobState, Ledger, StoredInstance, StoredSeries, by_series, result_prefix
 from spinepaint.worker.attempt import Attempt, AttemptLost, OverTime, WorkerStopping
-from spinepaint.worker.problems import internal_problem, memory_problem, time_problem
+from spinepaint.worker.problems import disk_problem, internal_problem, memory_problem, time_problem
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +114,8 @@ def _try(claim: Claim, attempt: Attempt, place: Workplace) -> Outcome:
         # torch has a class of its own for a GPU's memory, and this process need not have imported torch.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             problem = memory_problem(claim, attempt.stage)
+        elif is_disk_full(error):
+            problem = disk_problem(claim, attempt.stage)
         else:
             problem = internal_problem(claim, attempt.stage, error)
         return _fail(claim, place, problem, retry=True)

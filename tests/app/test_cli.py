@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,6 +153,34 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, series: Path, t
     assert "SPINEPAINT_DEIDENTIFY" in done.output
 
 
+def test_results_do_not_go_into_the_series_that_they_are_made_of(
+    monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path
+) -> None:
+    use_pipeline(monkeypatch, paint)
+    (tmp_path / "link").symlink_to(series)
+    before = sorted(series.rglob("*"))
+    for source, out in (
+        (series, series / "new" / "out"),
+        (tmp_path / "link", series / "out"),
+        (series, tmp_path / "link" / "out"),
+    ):
+        done = CliRunner().invoke(app, ["inpaint", str(source), *EDIT, "--out", str(out)])
+        assert done.exit_code == 2
+        assert "--out" in done.output
+        assert "may not lie in SERIES" in done.output
+    assert sorted(series.rglob("*")) == before
+    beside = CliRunner().invoke(app, ["inpaint", str(series), *EDIT, "--out", f"{series}-painted"])
+    assert beside.exit_code == 0
+
+
+def test_the_bar_ends_full(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
+    use_pipeline(monkeypatch, paint)
+    done = CliRunner().invoke(app, ["inpaint", str(series), *EDIT, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    assert "100%" in done.output
+    assert "50%" not in done.output
+
+
 def test_inpaint_fills_an_empty_folder_but_not_a_used_one(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
     use_pipeline(monkeypatch, paint)
     arguments = ["inpaint", str(series), *EDIT, "--out", str(tmp_path)]
@@ -233,6 +261,8 @@ main()
         ("Refusal('missing-slice', 'A slice is missing.')", 3),
         ("RuntimeError('Doe^Jane')", 1),
         ("OSError(28, 'No space left on device', '/out')", 1),
+        ("OSError('With tag (7FE0,0010)') from OSError(28, 'No space left on device')", 1),
+        ("PermissionError(13, 'Permission denied', '/out')", 1),
         ("KeyboardInterrupt", 1),
     ],
 )
@@ -244,6 +274,8 @@ def test_exit_status_and_streams(series: Path, tmp_path: Path, error: str, statu
     assert done.returncode == status
     assert "Traceback" not in done.stderr
     assert "Doe" not in done.stderr + done.stdout
+    assert ("The disk is full" in done.stderr) == ("OSError(28" in error)
+    assert ("/out" in done.stderr) == ("'/out'" in error)
     if status == 3:
         shown = done.stdout if flags else done.stderr[done.stderr.index("{") :]
         assert json.loads(shown)["type"].endswith("/missing-slice")
@@ -292,6 +324,30 @@ def test_phantom_writes_series_that_are_accepted(tmp_path: Path) -> None:
     assert [found[0] for found in truth["conditions"].values() if found] == ["disc_herniation"]
     assert spinepaint("check", out / "phantom-000003").returncode == 0
     assert spinepaint("phantom", out, "--n", 1).returncode == 2
+
+
+def test_phantoms_that_find_no_space_are_not_kept_in_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from spinepaint.training import phantom
+
+    def write_series(_: object, folder: Path, *, seed: int) -> None:
+        folder.mkdir(parents=True)
+        (folder / "IM0001.dcm").write_text("half a phantom")
+        if seed == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(phantom, "make_phantom", lambda *_: standin_phantom())
+    monkeypatch.setattr(phantom, "write_series", write_series)
+    out = tmp_path / "new" / "phantoms"
+    done = CliRunner().invoke(app, ["phantom", str(out), "--n", "2", "--seed", "3"])
+    assert isinstance(done.exception, OSError)
+    assert done.exception.filename == str(out)
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(app, ["phantom", str(out), "--n", "1", "--seed", "3"]).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["phantom-000003", "truth.json"]
+
+
+def standin_phantom() -> SimpleNamespace:
+    return SimpleNamespace(disc_centres_lps_mm={}, landmarks_lps_mm={}, conditions={}, morphometry={})
 
 
 def test_train_needs_a_config(tmp_path: Path) -> None:

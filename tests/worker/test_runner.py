@@ -106,6 +106,15 @@ def test_too_little_memory_is_tried_again_and_then_told(place: Workplace, submit
     assert "2 of 2" in problem["detail"]
 
 
+def test_a_full_disk_is_tried_again_and_then_told(place: Workplace, submit: Submit) -> None:
+    job = submit(do="fill disk")
+    assert [run_job(job.id, place) for _ in range(3)] == [Outcome.RETRIED, Outcome.FAILED, Outcome.SKIPPED]
+    problem = job_now(place.ledger, job).problem
+    assert problem is not None
+    assert problem["type"].endswith("/disk-full")
+    assert "2 of 2" in problem["detail"]
+
+
 def test_an_unexpected_error_tells_its_kind_and_place_but_not_its_words(
     place: Workplace, submit: Submit, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """Places for workers under test, and a pipeline that is quick, real, and does what its spec says."""
 
+import errno
 import os
 import signal
 import time
@@ -45,6 +46,8 @@ def misbehave(do: str | None) -> None:
             raise Refusal("no-such-level", "The level is not in the field of view.", "Choose another level.")
         case "fill memory":
             np.empty(2**50, np.uint8)
+        case "fill disk":
+            raise OSError("With tag (7FE0,0010)") from OSError(errno.ENOSPC, "No space left on device")  # as pydicom says it
         case "break":
             raise ValueError(f"cannot read {PATIENT}")
 

@@ -8,7 +8,7 @@ import typer
 
 from spinepaint.app.cli import evaluate, paint, series, service, train
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import Refusal, is_disk_full
 
 INTERRUPTED = 130  # how typer says Ctrl-C; the contract has 1 for it
 
@@ -44,11 +44,19 @@ def main() -> None:
     except SystemExit as end:
         sys.exit(EXIT_FAILED if end.code == INTERRUPTED else end.code)
     except OSError as error:
-        print(f"spinepaint: {error.strerror or type(error).__name__}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        print(f"spinepaint: {_system_says(error)}", file=sys.stderr)
         sys.exit(_failed(debug))
     except Exception as error:
         print(f"spinepaint failed ({type(error).__name__}). Set SPINEPAINT_DEBUG=1 to see where.", file=sys.stderr)
         sys.exit(_failed(debug))
+
+
+def _system_says(error: OSError) -> str:
+    """What the operating system refused, and where, in words."""
+    where = f": {error.filename}" if error.filename else ""
+    if is_disk_full(error):
+        return f"The disk is full{where}. Free some space, or name another folder."
+    return f"{error.strerror or type(error).__name__}{where}"
 
 
 def _failed(debug: bool) -> int:

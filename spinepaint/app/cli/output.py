@@ -30,7 +30,10 @@ def print_problem(refusal: Refusal, *, as_json: bool) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """A bar on stderr; yields `report(stage, fraction)` with the fraction of the whole, 0 to 1."""
+    """A bar on stderr; yields `report(stage, fraction)` with the fraction of the whole, 0 to 1.
+
+    It is full, and says so, once the block has ended well.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -42,3 +45,4 @@ def progress_bar() -> Iterator[Report]:
             progress.update(task, description=stage, completed=fraction)
 
         yield report
+        report("done", 1.0)

@@ -45,6 +45,8 @@ def inpaint(
         "new_study": new_study, "allow_synthetic": allow_synthetic,
     }  # fmt: skip
     spec = _resolve({key: value for key, value in given.items() if value is not None})
+    if series.is_dir() and out.resolve().is_relative_to(series.resolve()):
+        raise typer.BadParameter("may not lie in SERIES: its next reader would read the results too", param_hint="--out")
     if out.exists() and any(out.iterdir()):
         raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from spinepaint.app.cli.signals import unwound_by_sigterm
 from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology
 
 
@@ -37,26 +38,30 @@ def phantom(
 ) -> None:
     """Write sagittal T2 series of invented spines, and what is true of each in truth.json.
 
-    Each asked pathology comes once in every spine, at a level and severity drawn from the seed.
+    Each asked pathology comes once in every spine, at a level and severity drawn from the seed. They appear once all
+    of them are complete.
     """
     if out.exists() and any(out.iterdir()):
         raise typer.BadParameter(f"{out} is not empty", param_hint="OUT")
 
     from spinepaint.training.phantom import make_phantom, write_series
+    from spinepaint.worker.outputs import publish, staging
 
     truth = {}
-    for number in range(seed, seed + n):
-        spine = make_phantom(number, _lesions(pathology or [], number))
-        name = f"phantom-{number:06d}"
-        write_series(spine, out / name, seed=number)
-        truth[name] = {
-            "seed": number,
-            "disc_centres_lps_mm": spine.disc_centres_lps_mm,
-            "landmarks_lps_mm": spine.landmarks_lps_mm,
-            "conditions": spine.conditions,
-            "morphometry": {fsu: asdict(measures) for fsu, measures in spine.morphometry.items()},
-        }
-    (out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+    with unwound_by_sigterm(), staging(out) as folder:
+        for number in range(seed, seed + n):
+            spine = make_phantom(number, _lesions(pathology or [], number))
+            name = f"phantom-{number:06d}"
+            write_series(spine, folder / name, seed=number)
+            truth[name] = {
+                "seed": number,
+                "disc_centres_lps_mm": spine.disc_centres_lps_mm,
+                "landmarks_lps_mm": spine.landmarks_lps_mm,
+                "conditions": spine.conditions,
+                "morphometry": {fsu: asdict(measures) for fsu, measures in spine.morphometry.items()},
+            }
+        (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+        publish(folder, out)
     typer.echo(f"{n} series in {out}", err=True)
 
 
