@@ -1,19 +1,17 @@
 """Runs cases in a process that may use so much memory and no more, and so much time a case and no more."""
 
-import json
 import mmap
 import os
 import resource
-import select
 import signal
 import struct
 import traceback
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from spinepaint.app.memory import limit_memory
+from tests.forked import Child, Tell
 from tests.fuzz.case import make_case, run_case
 from tests.fuzz.seeds import Seed
 
@@ -47,23 +45,9 @@ def run_cases(run_seed: int, indices: Iterator[int], seeds: list[Seed], folder: 
 
 def _run_batch(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path) -> Iterator[Result]:
     at_work = mmap.mmap(-1, 8)
-    ear, mouth = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(ear)
-        _work(run_seed, batch, seeds, folder, at_work, mouth)
-    os.close(mouth)
-    with os.fdopen(ear, "rb", buffering=0) as lines:
-        pending = b""
-        while select.select([lines], [], [], SILENCE_S)[0]:
-            heard = lines.read(2**16)
-            if not heard:
-                break
-            *whole, pending = (pending + heard).split(b"\n")
-            yield from (Result(**json.loads(line)) for line in whole)
-        else:
-            os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    child = Child(partial(_work, run_seed, batch, seeds, folder, at_work), MEMORY_BYTES, SILENCE_S)
+    yield from (Result(**line) for line in child.told())
+    status = child.status or 0
     if os.WIFSIGNALED(status):
         killer = os.WTERMSIG(status)
         name = _SIGNALS.get(signal.Signals(killer), f"crash by {signal.Signals(killer).name}")
@@ -72,11 +56,9 @@ def _run_batch(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path)
         yield Result(struct.unpack("q", at_work[:8])[0], "crash", f"the process ended with status {status}")
 
 
-def _work(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path, at_work: mmap.mmap, mouth: int) -> None:
-    """The child: never returns. What decoders print is of no interest, what a case raises is."""
+def _work(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path, at_work: mmap.mmap, tell: Tell) -> None:
+    """The child's. What decoders print is of no interest, what a case raises is."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    warnings.simplefilter("ignore")
-    limit_memory(MEMORY_BYTES)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for index in batch:
         at_work[:8] = struct.pack("q", index)
@@ -88,10 +70,7 @@ def _work(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path, at_w
             told = Result(index, f"unhandled {type(error).__name__}", _where(error))
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0.0)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        line = json.dumps({"index": told.index, "outcome": told.outcome, "failure": told.failure, "peak_bytes": peak})
-        os.write(mouth, line.encode() + b"\n")
-    os._exit(0)
+        tell(asdict(replace(told, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)))
 
 
 def _where(error: BaseException) -> str:

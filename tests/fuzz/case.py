@@ -83,6 +83,9 @@ def _verdict(paths: list[Path]) -> str:
         raise BrokenPromise(f"a refusal without a type or a title: {report.refusal!r}")
     if not all(entry.reason and entry.verdict in ("accepted", "ignored", "refused") for entry in report.files):
         raise BrokenPromise("a file without a verdict or a reason")
+    sound = {verdict.verdict for verdict in (*report.files, *report.series)}
+    if report.refusal is not None and report.refusal.type != "several-series" and "accepted" in sound:
+        raise BrokenPromise("a file or a series that is accepted in a source that is refused")
     names = sorted(entry.file for entry in report.files)
     if len(paths) > 1 and names != sorted(path.name for path in paths):
         raise BrokenPromise("a file that has no verdict, or two")
