@@ -20,6 +20,7 @@ from spinepaint.imaging.reading import read_series
 from tests.imaging.series_factory import make_series
 
 EDIT = ["--fsu", "L4-L5", "--pathology", "disc_herniation", "--severity", "small"]
+PATIENCE_S = 120.0  # for a process on a busy machine
 Pipeline = Callable[..., dict[str, Any]]
 
 
@@ -40,7 +41,7 @@ def notes(tmp_path: Path) -> Path:
 
 def spinepaint(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "spinepaint.app.cli", *map(str, args)]
-    return subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **env}, timeout=60, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **env}, timeout=PATIENCE_S, check=False)
 
 
 def use_pipeline(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
@@ -284,7 +285,7 @@ def test_exit_status_and_streams(series: Path, tmp_path: Path, error: str, statu
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import ModuleType
 from spinepaint.app.cli import main
@@ -292,13 +293,14 @@ def run_pipeline(source, spec, out, **options):
     begun = Path(sys.argv[-1])
     try:
         begun.write_text("half-written")
-        time.sleep(60)
+        time.sleep(600)
     finally:
         begun.unlink()
 module = ModuleType("spinepaint.worker.pipeline")
 module.run_pipeline = run_pipeline
 sys.modules["spinepaint.worker.pipeline"] = module
 sys.argv = ["spinepaint", *{arguments!r}]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored, and hands that on
 main()
 """
 
@@ -308,10 +310,13 @@ def test_a_signal_lets_the_pipeline_clean_up(series: Path, tmp_path: Path, signu
     out = tmp_path / "out"
     program = SLOW.format(arguments=["inpaint", str(series), *EDIT, "--out", str(out)])
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + PATIENCE_S
         while not out.exists():
+            assert process.poll() is None, "it ended before it began"
+            assert time.monotonic() < deadline, "it never began"
             time.sleep(0.02)
         process.send_signal(signum)
-        _, shown = process.communicate(timeout=10)
+        _, shown = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "Traceback" not in shown
     assert not out.exists()

@@ -16,7 +16,7 @@ from spinepaint.app.processes import Child, Supervisor, end_recorded
 SLEEP = ["/bin/sleep", "300"]
 
 
-def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -24,7 +24,10 @@ def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_what_depends_on_a_killed_child_is_started_again_too(tmp_path: Path, log
     assert supervisor.pids()["first"] == before["first"]
     between = supervisor.pids()
     os.kill(between["first"], signal.SIGKILL)
-    until(lambda: set(supervisor.pids().values()).isdisjoint(between.values()), timeout_s=20)
+    until(lambda: set(supervisor.pids().values()).isdisjoint(between.values()))
     supervisor.stop()
 
 

@@ -77,7 +77,7 @@ def entity_complaints(*paths: Path) -> list[str]:
 
 
 def _complaints(command: list[str]) -> list[str]:
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     lines = (run.stderr + run.stdout).splitlines()
     complaints = [line for line in lines if line.startswith(("Error", "Warning"))]
     if run.returncode and not complaints:

@@ -1,5 +1,7 @@
 """The grey-value measures against the phantom's exact truth."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -16,17 +18,23 @@ def view_of(phantom: Phantom) -> Oriented:
     return orient(Volume(phantom.voxels, phantom.voxels.astype(np.int16), phantom.affine, ones, 0 * ones, ()))
 
 
+@cache
+def healthy_view(seed: int) -> tuple[Oriented, dict[str, tuple[float, float, float]]]:
+    """A healthy phantom as it is measured, and its disc centres in LPS mm."""
+    phantom = make_phantom(seed)
+    return view_of(phantom), phantom.disc_centres_lps_mm
+
+
 def changes(pathology: str, severity: str) -> tuple[float, float]:
     """Median change of canal depth and protrusion at L3-L4 over a few phantoms, in mm."""
     rows = []
     for seed in SEEDS:
-        healthy, ill = make_phantom(seed), make_phantom(seed, {"L3-L4": (pathology, severity)})
-        centres = healthy.disc_centres_lps_mm
+        (healthy, centres), ill = healthy_view(seed), make_phantom(seed, {"L3-L4": (pathology, severity)})
         x, y, z = np.subtract(centres["L2-L3"], centres["L4-L5"])
         mark = ill.landmarks_lps_mm["L3-L4"]
-        frame = LevelFrame.of(view_of(healthy), centres["L3-L4"], (float(x), float(y), float(z)), middle_x=mark[0])
+        frame = LevelFrame.of(healthy, centres["L3-L4"], (float(x), float(y), float(z)), middle_x=mark[0])
         if frame is not None:
-            before, after = frame.measure(view_of(healthy)), frame.measure(view_of(ill))
+            before, after = frame.measure(healthy), frame.measure(view_of(ill))
             rows.append((after.canal_ap_mm - before.canal_ap_mm, after.protrusion_mm - before.protrusion_mm))
     assert len(rows) >= 4
     canal, protrusion = np.median(rows, axis=0)
