@@ -85,7 +85,7 @@ async def streamed(
             caps.enforce("upload_bytes", int(length) if length.isdecimal() else 0)
             await _receive(request, boundary, form, caps)
         except Refusal:
-            await _drain(request)
+            await drain(request)
             raise
         finally:
             form.close()
@@ -125,7 +125,7 @@ async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps) 
         raise Refusal("malformed-upload", "The multipart body ends too early.", status=400)
 
 
-async def _drain(request: Request) -> None:
+async def drain(request: Request) -> None:
     """Read a little more of a refused body: a client that is still sending would not see the answer."""
     left = DRAIN_BYTES
     with suppress(Exception):

@@ -99,24 +99,43 @@ def instance_representation(request: Request, stored: Collection[str], *, single
     raise not_acceptable(f'{RELATED}; type="{DICOM}", with transfer-syntax {EXPLICIT_LITTLE}, * or the stored one')
 
 
-def frame_representation(request: Request, stored: str) -> Representation:
+def frame_representation(request: Request, stored: str, *, single: bool) -> Representation:
     """How to send frames of an instance that is stored in this transfer syntax.
 
     `application/octet-stream` is uncompressed little endian; a compressed media type, or a `transfer-syntax` of `*` or the
-    stored one, is the frame as it is stored. Raises Refusal 406.
+    stored one, is the frame as it is stored. Where a `single` frame is asked for, a range that is not multipart gives it as the
+    body. Raises Refusal 406.
     """
     own_type = COMPRESSED.get(stored, OCTETS)
     for media in accepted_by(request):
-        multipart = media.media_type in (RELATED, "multipart/*", "*/*")
-        kind = media.part if multipart else media.media_type
+        multipart, kind = _multipart_of(media)
+        if not (multipart or single):
+            continue
         asked = media.parameters.get("transfer-syntax")
         if kind in (own_type, "image/*", OCTETS, "*/*") and own_type != OCTETS and asked in ("*", stored):
-            return Representation(own_type, None)
+            return Representation(own_type, None, multipart)
         if kind in (own_type, "image/*") and own_type != OCTETS and asked is None:
-            return Representation(own_type, None)
-        if kind in (OCTETS, "application/*", "*/*") and (asked in (None, EXPLICIT_LITTLE) or asked in ("*", stored)):
-            return Representation(OCTETS, None if stored in NATIVE_LITTLE else EXPLICIT_LITTLE)
-    raise not_acceptable(f'{RELATED}; type="{OCTETS}", or as stored: {own_type}')
+            return Representation(own_type, None, multipart)
+        if kind in (OCTETS, "application/*", "*/*") and asked in (None, EXPLICIT_LITTLE, "*", stored):
+            return Representation(OCTETS, None if stored in NATIVE_LITTLE else EXPLICIT_LITTLE, multipart)
+    alone = f", or {OCTETS} itself" if single else ""
+    raise not_acceptable(f'{RELATED}; type="{OCTETS}"{alone}, or as stored: {own_type}')
+
+
+def bulk_representation(request: Request) -> Representation:
+    """How to send bulk data, which are octets: as one part, or as the body. Raises Refusal 406."""
+    for media in accepted_by(request):
+        multipart, kind = _multipart_of(media)
+        asked = media.parameters.get("transfer-syntax", EXPLICIT_LITTLE)
+        if kind in (OCTETS, "application/*", "*/*") and asked in ("*", EXPLICIT_LITTLE):
+            return Representation(OCTETS, EXPLICIT_LITTLE, multipart)
+    raise not_acceptable(f'{RELATED}; type="{OCTETS}", or {OCTETS} itself')
+
+
+def _multipart_of(media: MediaRange) -> tuple[bool, str]:
+    """Whether a range is one of multipart bodies, and of what; where anything is taken, it is multipart (PS3.18 8.7.3.2)."""
+    multipart = media.media_type in (RELATED, "multipart/*", "*/*")
+    return multipart, media.part if multipart else media.media_type
 
 
 def not_acceptable(offered: str) -> Refusal:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.dicom_book import Match
-from spinepaint.store.dicom_keys import BY_NAME, Level, MatchKey, comparable, padded_time
+from spinepaint.store.dicom_keys import BY_NAME, NAME_GROUPS, Level, MatchKey, comparable, padded_time
 
 MAX_RESULTS = 1000
 LEVELS: tuple[Level, ...] = ("study", "series", "instance")
+UID = re.compile(r"[0-9.]{1,64}")
 _UID_LIST = re.compile(r"[0-9.]{1,64}(?:[,\\][0-9.]{1,64})*")
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
@@ -88,11 +89,23 @@ def _match(key: MatchKey, value: str) -> list[Match]:
             return [Match(key, "any of", (value,))]
         case "DA" | "TM":
             return [_moment(key, value)]
+    if value.count("*") > _MAX_WILDCARDS:
+        raise _bad(f"{key.keyword} has too many wildcards.", f"At most {_MAX_WILDCARDS} are matched.")
+    return _name(key, value) if key.vr == "PN" and "=" in value else [_text(key, value)]
+
+
+def _name(key: MatchKey, value: str) -> list[Match]:
+    """A name by component groups (PS3.5 6.2.1.2): each that is given has to match its own. Without `=` it may be any of them."""
+    groups = [group.strip() for group in value.split("=")]
+    if len(groups) > len(NAME_GROUPS):
+        raise _bad(f"{key.keyword} has too many component groups.", "They are alphabetic=ideographic=phonetic.")
+    return [_text(key, group, number) for number, group in enumerate(groups) if group not in ("", "*")]
+
+
+def _text(key: MatchKey, value: str, group: int | None = None) -> Match:
     if "*" in value or "?" in value:
-        if value.count("*") > _MAX_WILDCARDS:
-            raise _bad(f"{key.keyword} has too many wildcards.", f"At most {_MAX_WILDCARDS} are matched.")
-        return [Match(key, "pattern", (value.casefold() if key.vr == "PN" else value,))]
-    return [Match(key, "any of", (comparable(key.vr, value),))]
+        return Match(key, "pattern", (value.casefold() if key.vr == "PN" else value,), group)
+    return Match(key, "any of", (comparable(key.vr, value),), group)
 
 
 def _moment(key: MatchKey, value: str) -> Match:

@@ -12,6 +12,15 @@ Json = dict[str, Any]
 _STUDY = ["00080020", "00080030", "00080050", "00080090", "00080201", "00100010", "00100020", "00100030", "00100040", "00200010"]
 _STUDY_MORE = ["00081030", "00081032", "00081048", "00081060", "00081080", "00101010", "00101020", "00101030"]
 _SERIES = ["00080060", "0008103E", "00080201", "00200011", "00400244", "00400245", "00400275"]
+# General Series (PS3.3 C.7.3.1) with Clinical Trial Series, General Equipment (C.7.5.1), Frame of Reference (C.7.4.1).
+_SERIES_MORE = frozenset([
+    "00080021", "00080031", "0008103F", "00081050", "00081052", "00081070", "00081072", "00081111", "00081250",
+    "00120060", "00120071", "00120072", "00120073", "00180015", "00181030", "00185100", "00102210", "00200060",
+    "00280108", "00280109", "00400250", "00400251", "00400253", "00400254", "00400260", "00400280", "00080070",
+    "00080080", "00080081", "00080082", "00081010", "00081040", "00081041", "00081090", "00181000", "00181002",
+    "00181008", "0018100A", "0018100B", "00181020", "00181050", "00181200", "00181201", "00181204", "00280120",
+    "00200052", "00201040",
+])  # fmt: skip
 _INSTANCE = ["00200013", "00280008", "00280010", "00280011", "00280100"]
 
 
@@ -33,7 +42,9 @@ def study_result(study: FoundStudy, query: Query, root: str) -> Json:
 
 def series_result(series: DicomSeries, query: Query, root: str, *, with_study: bool) -> Json:
     """A series; with what is known of its study, where the search was not within one."""
-    found = _chosen(series.attributes, [*_SERIES, *(_STUDY if with_study else ())], query)
+    # What all instances of a series have in common is no attribute of the series for that.
+    known = {tag: value for tag, value in series.attributes.items() if of_series(tag) or tag in query.include}
+    found = _chosen(known, [*_SERIES, *(_STUDY if with_study else ())], query)
     found["0020000D"] = attribute("UI", series.study_uid)
     found["0020000E"] = attribute("UI", series.series_uid)
     found["00201209"] = attribute("IS", series.instances)
@@ -55,6 +66,11 @@ def instance_result(at: Located, query: Query, root: str, *, with_study: bool, w
 def instance_url(at: Located, root: str) -> str:
     """Where an instance is."""
     return f"{root}/studies/{at.study_uid}/series/{at.series_uid}/instances/{at.instance.sop_instance_uid}"
+
+
+def of_series(tag: str) -> bool:
+    """Whether an attribute belongs to the series, its study or its patient, and not to single instances (PS3.3 A.1.4)."""
+    return tag in _STUDY or _of_patient_or_study(tag) or tag in _SERIES or tag in _SERIES_MORE
 
 
 def _of_patient_or_study(tag: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,8 @@ from spinepaint.store.dicom_book import Located
 from spinepaint.store.ledger import Ledger
 
 PIXEL_DATA = "7FE00010"
+CHARACTER_SET = "00080005"
+_UTF8 = {CHARACTER_SET: attribute("CS", "ISO_IR 192")}
 _METADATA_AT_A_TIME = 50
 _CHUNK_BYTES = 1 << 20
 Content = Callable[[], Iterator[bytes]]
@@ -79,7 +81,7 @@ def instances_response(archive: Archive, found: Sequence[Located], form: Represe
 
 
 def frames_response(archive: Archive, at: Located, numbers: Sequence[int], form: Representation, root: str) -> StreamingResponse:
-    """Frames of one instance, each a part (PS3.18 10.4.1.1.6). Raises Refusal 404 for one that is not there."""
+    """Frames of one instance, each a part, or one as the body (PS3.18 10.4.1.1.6). Raises Refusal 404 for a missing one."""
     archive.require(at)
     count = len(at.instance.layout["frames"])
     if not count:
@@ -102,10 +104,10 @@ def frames_response(archive: Archive, at: Located, numbers: Sequence[int], form:
             for number in numbers:
                 yield described, f"{url}/frames/{number}", partial(_slices, path, frames[number - 1])
 
-    return _related(form.media_type, parts())
+    return _related(form.media_type, parts()) if form.multipart else _alone(parts())
 
 
-def bulk_response(archive: Archive, at: Located, tag: str, root: str) -> StreamingResponse:
+def bulk_response(archive: Archive, at: Located, tag: str, form: Representation, root: str) -> StreamingResponse:
     """The value of one attribute, as `metadata` refers to it. Raises Refusal 404."""
     archive.require(at)
     where = at.instance.layout["bulk"].get(tag)
@@ -114,7 +116,8 @@ def bulk_response(archive: Archive, at: Located, tag: str, root: str) -> Streami
     _vr, start, length = where
     url = f"{instance_url(at, root)}/bulkdata/{tag}"
     content = partial(archive.ranges, at.instance.artifact_key, [(start, length)])
-    return _related(OCTETS, iter([(f"{OCTETS}; transfer-syntax={EXPLICIT_LITTLE}", url, content)]))
+    parts = iter([(f"{OCTETS}; transfer-syntax={EXPLICIT_LITTLE}", url, content)])
+    return _related(OCTETS, parts) if form.multipart else _alone(parts)
 
 
 def metadata_response(ledger: Ledger, found: Sequence[Located], root: str) -> StreamingResponse:
@@ -143,7 +146,20 @@ def _with_references(attributes: dict[str, Any], at: Located, root: str) -> dict
         references[PIXEL_DATA] = ("OB", f"{url}/frames/{everything}")
     referred = {tag: {"vr": vr, "BulkDataURI": uri} for tag, (vr, uri) in references.items()}
     available = {"00083002": attribute("UI", at.instance.transfer_syntax_uid)}
-    return dict(sorted((attributes | referred | available).items()))
+    return dict(sorted((_in_utf8(attributes) | referred | available | _UTF8).items()))
+
+
+def _in_utf8(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes, with what items of sequences say of their own encoding as DICOM JSON has it: UTF-8 (PS3.18 F.2)."""
+    found = {}
+    for tag, element in attributes.items():
+        if tag == CHARACTER_SET:
+            found |= _UTF8
+        elif element.get("vr") == "SQ" and element.get("Value"):
+            found[tag] = element | {"Value": [_in_utf8(item) for item in element["Value"]]}
+        else:
+            found[tag] = element
+    return found
 
 
 def _slices(path: Path, ranges: Sequence[Sequence[int]]) -> Iterator[bytes]:
@@ -151,6 +167,17 @@ def _slices(path: Path, ranges: Sequence[Sequence[int]]) -> Iterator[bytes]:
         for start, length in ranges:
             file.seek(start)
             yield file.read(length)
+
+
+def _alone(parts: Iterator[Part]) -> StreamingResponse:
+    """The first part as the whole body; what its content comes from is let go of at its end."""
+    described, location, content = next(parts)
+
+    def body() -> Iterator[bytes]:
+        yield from content()
+        yield from (chunk for _described, _location, more in parts for chunk in more())
+
+    return StreamingResponse(body(), media_type=described, headers={"Content-Location": location})
 
 
 def _related(kind: str, parts: Iterator[Part]) -> StreamingResponse:

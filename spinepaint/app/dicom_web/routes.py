@@ -8,11 +8,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from spinepaint.app.deps import AllowSynthetic, ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
-from spinepaint.app.dicom_web.media import DICOM_JSON, frame_representation, instance_representation, require_json
-from spinepaint.app.dicom_web.query import Query, parse_query
+from spinepaint.app.dicom_web.media import (
+    DICOM_JSON,
+    bulk_representation,
+    frame_representation,
+    instance_representation,
+    require_json,
+)
+from spinepaint.app.dicom_web.query import UID, Query, parse_query
 from spinepaint.app.dicom_web.results import instance_result, series_result, study_result
 from spinepaint.app.dicom_web.retrieve import Archive, bulk_response, frames_response, instances_response, metadata_response
-from spinepaint.app.dicom_web.store import received_instances, store_response
+from spinepaint.app.dicom_web.store import received_instances, require_study, store_response
 from spinepaint.app.edge import LOOPBACK_HOSTS
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
@@ -36,6 +42,7 @@ async def store(
 ) -> Response:
     """STOW-RS: each series whole in one request, since it is judged as a whole."""
     require_json(request)
+    await require_study(request, study)
     async with received_instances(request, settings.data_dir / "incoming", settings.caps) as upload:
         stored = await intake.store(upload, study, allow_synthetic=allow_synthetic)
     return store_response(stored, _root(request))
@@ -115,8 +122,8 @@ def retrieve_frames(
     if not _FRAMES.fullmatch(frames):
         raise Refusal("invalid-request", "The list of frames is malformed.", "Frames are numbers from 1.", status=400)
     at = _found(ledger, study, series, instance)[0]
-    form = frame_representation(request, at.instance.transfer_syntax_uid)
     numbers = [int(number) for number in frames.split(",")]
+    form = frame_representation(request, at.instance.transfer_syntax_uid, single=len(numbers) == 1)
     return frames_response(_archive(artifacts, settings), at, numbers, form, _root(request))
 
 
@@ -133,7 +140,23 @@ def retrieve_bulkdata(
 ) -> Response:
     """WADO-RS: a long binary value, under the address that the metadata give."""
     at = _found(ledger, study, series, instance)[0]
-    return bulk_response(_archive(artifacts, settings), at, tag, _root(request))
+    return bulk_response(_archive(artifacts, settings), at, tag, bulk_representation(request), _root(request))
+
+
+def refuse_rendering() -> Response:
+    """Rendered images are none of the resources here, whatever media type is accepted."""
+    detail = "Retrieve instances or frames; a job's preview is at /v1/jobs/{id}/preview.png."
+    raise Refusal("not-found", "Rendered images are not offered.", detail, status=404)
+
+
+for _of in (
+    "",
+    "/series/{series}",
+    "/series/{series}/instances/{instance}",
+    "/series/{series}/instances/{instance}/frames/{frames}",
+):
+    for _rendering in ("rendered", "thumbnail"):
+        router.add_api_route(f"/studies/{{study}}{_of}/{_rendering}", refuse_rendering, include_in_schema=False)
 
 
 def _root(request: Request) -> str:
@@ -152,7 +175,8 @@ def _archive(artifacts: Any, settings: Settings) -> Archive:
 
 
 def _found(ledger: Ledger, study: str, series: str | None, instance: str | None) -> Sequence[Located]:
-    found = ledger.locate(study, series, instance)
+    uids = [uid for uid in (study, series, instance) if uid is not None]
+    found = ledger.locate(study, series, instance) if all(map(UID.fullmatch, uids)) else []
     if not found:
         raise Refusal("not-found", "Nothing is stored under these UIDs.", status=404)
     return found
@@ -162,7 +186,7 @@ def _query(request: Request, level: Level, **within: str | None) -> Query:
     """The query of a request, whose path may name a study and a series."""
     require_json(request)
     fixed = [(name, uid) for name, uid in within.items() if uid is not None]
-    if not all(re.fullmatch(r"[0-9.]{1,64}", uid) for _, uid in fixed):
+    if not all(UID.fullmatch(uid) for _, uid in fixed):
         raise Refusal("not-found", "The path has a UID that is none.", status=404)
     asked = [item for item in request.query_params.multi_items() if item[0] not in within or within[item[0]] is None]
     return parse_query([*asked, *fixed], level)

@@ -11,9 +11,10 @@ from python_multipart.multipart import parse_options_header
 from starlette.responses import JSONResponse, Response
 
 from spinepaint.app.dicom_web.media import DICOM, DICOM_JSON, RELATED
+from spinepaint.app.dicom_web.query import UID
 from spinepaint.app.dicom_web.results import attribute
 from spinepaint.app.intake import Stored
-from spinepaint.app.uploads import Form, Upload, boundary_of, streamed
+from spinepaint.app.uploads import Form, Upload, boundary_of, drain, streamed
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
 
@@ -44,6 +45,13 @@ async def received_instances(request: Request, parent: Path, caps: Caps) -> Asyn
         if not upload.names:
             raise Refusal("no-files", "The request has no instances.", status=400)
         yield upload
+
+
+async def require_study(request: Request, study: str | None) -> None:
+    """Raise Refusal 400 where the study in the path has no UID (PS3.18 10.5.1)."""
+    if study is not None and not UID.fullmatch(study):
+        await drain(request)
+        raise Refusal("invalid-request", "The path has a UID that is none.", status=400)
 
 
 def store_response(stored: Stored, root: str) -> Response:

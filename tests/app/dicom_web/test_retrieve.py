@@ -1,5 +1,6 @@
 """WADO-RS: instances, frames, metadata and bulk data, stored and decoded."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pydicom.uid import (
 from requests.exceptions import HTTPError
 
 from tests.app.conftest import EDIT
-from tests.app.dicom_web.conftest import Gateway
+from tests.app.dicom_web.conftest import Gateway, running_gateway
 from tests.imaging.enhanced_factory import make_enhanced
 from tests.imaging.series_factory import make_series
 
@@ -47,6 +48,14 @@ def parts(answer: httpx.Response) -> list[bytes]:
     assert pieces[0] == b""
     assert pieces[-1] == b"--\r\n"
     return [piece.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for piece in pieces[1:-1]]
+
+
+@pytest.fixture(scope="module")
+def kept_gateway(tmp_path_factory: pytest.TempPathFactory, source: list[Dataset]) -> Iterator[Gateway]:
+    """One with a series, for tests that only look."""
+    with running_gateway(tmp_path_factory.mktemp("data")) as gateway:
+        gateway.web.store_instances(source)
+        yield gateway
 
 
 @pytest.fixture
@@ -188,7 +197,7 @@ def test_a_jobs_result_is_found_and_retrieved_like_a_source(
         assert found[ds.SOPInstanceUID] == ds
     not_a_source = httpx.post(f"{gateway.url}/v1/jobs", json={"series_uid": synthetic, **EDIT})
     assert not_a_source.status_code == 404
-    httpx.delete(f"{gateway.url}/v1/series/{kept.id}").raise_for_status()
+    httpx.delete(f"{gateway.url}/v1/series/{kept.id}?results=keep").raise_for_status()
     assert len(web.retrieve_study(study)) == len(other_files)
 
 
@@ -197,3 +206,79 @@ def test_a_file_that_went_away_is_not_found(gateway: Gateway, web: DICOMwebClien
     gateway.artifacts.delete_prefix(at.instance.artifact_key)
     assert httpx.get(url_of(gateway, source[0])).status_code == 404
     assert httpx.get(f"{url_of(gateway, source[0])}/frames/1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status", "kind"),
+    [
+        ("", "application/dicom", 200, "application/dicom"),
+        ("", "application/octet-stream", 406, ""),
+        ("", "image/png", 406, ""),
+        ("", "application/dicom+json", 406, ""),
+        ("", 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90', 406, ""),
+        ("/frames/1", "application/octet-stream", 200, "application/octet-stream"),
+        ("/frames/1", "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1", 200, "application/octet-stream"),
+        ("/frames/1", "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.4.90", 406, ""),
+        ("/frames/1", "application/*", 200, "application/octet-stream"),
+        ("/frames/1", "*/*", 200, "multipart/related"),
+        ("/frames/1", "image/jpeg, multipart/related;type=application/octet-stream;q=0.5", 200, "multipart/related"),
+        ("/frames/1", "application/dicom", 406, ""),
+        ("/frames/1", "image/png", 406, ""),
+        ("/frames/1,1", "application/octet-stream", 406, ""),
+        ("/frames/1", "application/octet-stream;q=0", 406, ""),
+        ("/metadata", "application/dicom+json", 200, "application/dicom+json"),
+        ("/metadata", "application/json", 200, "application/dicom+json"),
+        ("/metadata", 'multipart/related; type="application/dicom+xml"', 406, ""),
+        ("/metadata", "application/octet-stream", 406, ""),
+        ("/bulkdata/7FE00010", "application/octet-stream", 200, "application/octet-stream"),
+        ("/bulkdata/7FE00010", "*/*", 200, "multipart/related"),
+        ("/bulkdata/7FE00010", "application/dicom+json", 406, ""),
+        ("/rendered", "image/png", 404, ""),
+        ("/frames/1/rendered", "image/jpeg", 404, ""),
+        ("/thumbnail", "*/*", 404, ""),
+    ],
+)
+def test_what_is_accepted_is_given_or_refused(
+    kept_gateway: Gateway, source: list[Dataset], path: str, accept: str, status: int, kind: str
+) -> None:
+    answer = httpx.get(url_of(kept_gateway, source[0]) + path, headers={"Accept": accept})
+    assert answer.status_code == status
+    assert answer.headers["content-type"].partition(";")[0] == (kind or "application/problem+json")
+    if kind == "application/octet-stream":
+        assert answer.content == source[0].PixelData
+        assert "transfer-syntax=1.2.840.10008.1.2.1" in answer.headers["content-type"]
+    if kind == "multipart/related":
+        assert parts(answer) == [source[0].PixelData]
+
+
+def test_a_single_frame_as_stored_and_decoded(gateway: Gateway, tmp_path: Path) -> None:
+    size: dict[str, Any] = {"slices": 5, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0)}
+    paths = make_series(tmp_path, **size, transfer_syntax=RLELossless)
+    files = [("files", (path.name, path.read_bytes())) for path in paths]
+    httpx.post(f"{gateway.url}/v1/series", files=files, timeout=60).raise_for_status()
+    stored = dcmread(paths[0])
+    url = f"{url_of(gateway, stored)}/frames/1"
+    plain = httpx.get(url, headers={"Accept": "application/octet-stream"})
+    assert plain.content == stored.pixel_array.astype("<u2").tobytes()
+    coded = httpx.get(url, headers={"Accept": "image/dicom-rle"})
+    assert coded.content == next(generate_frames(stored.PixelData, number_of_frames=1))
+    assert coded.headers["content-type"].startswith("image/dicom-rle")
+    assert list((gateway.settings.data_dir / "incoming").iterdir()) == []
+
+
+def test_metadata_say_that_they_are_utf_8(gateway: Gateway, tmp_path: Path) -> None:
+    def latin(ds: Any, _index: int) -> None:
+        ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 100", "Müller^Änne"
+        item = Dataset()
+        item.SpecificCharacterSet, item.CodeMeaning = "ISO_IR 100", "Rücken"
+        ds.AnatomicRegionSequence = [item]
+
+    size: dict[str, Any] = {"slices": 5, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0)}
+    paths = make_series(tmp_path, **size, seed=5, mutate=latin)
+    gateway.web.store_instances([dcmread(path) for path in paths])
+    metadata = httpx.get(f"{url_of(gateway, dcmread(paths[0]))}/metadata").json()[0]
+    assert metadata["00080005"] == {"vr": "CS", "Value": ["ISO_IR 192"]}
+    assert metadata["00100010"]["Value"] == [{"Alphabetic": "Müller^Änne"}]
+    (item,) = metadata["00082218"]["Value"]
+    assert item["00080005"]["Value"] == ["ISO_IR 192"]
+    assert item["00080104"]["Value"] == ["Rücken"]

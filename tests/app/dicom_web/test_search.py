@@ -89,6 +89,16 @@ def test_matching(web: DICOMwebClient, query: dict[str, str], patients: list[str
     assert values(web.search_for_studies(search_filters=query), PATIENT_ID) == patients
 
 
+def test_a_series_is_told_of_as_a_series(web: DICOMwebClient, source: list[Dataset]) -> None:
+    (series,) = web.search_for_series(source[0].StudyInstanceUID, fields=["all"])
+    assert values([series], "0008103E") == ["t2_tse_sag"]
+    assert values([series], "00200052") == [source[0].FrameOfReferenceUID]
+    assert values([series], "00180015") == [source[0].BodyPartExamined]
+    assert not {"00080008", "00080016", "00180081", "00280010", "00280011", "00280030", "00200037"} & set(series)
+    (asked,) = web.search_for_series(source[0].StudyInstanceUID, fields=["00280010"])
+    assert values([asked], "00280010") == [64]
+
+
 def test_uid_lists(web: DICOMwebClient, gateway: Gateway, source: list[Dataset], second_study: list[Dataset]) -> None:
     one, two = source[0].StudyInstanceUID, second_study[0].StudyInstanceUID
     for separator in (",", "\\"):
@@ -227,3 +237,28 @@ def test_nothing_is_found_of_a_patient_whose_series_and_jobs_are_deleted(
     # Not even in the free pages of the database, or in its log.
     left = [path for path in gateway.settings.data_dir.rglob("*") if path.is_file() and b"Gone^Patient" in path.read_bytes()]
     assert left == []
+
+
+def test_every_group_of_a_name_is_matched(gateway: Gateway, web: DICOMwebClient, tmp_path: Path) -> None:
+    def whose(ds: Any, _index: int) -> None:
+        ds.SpecificCharacterSet, ds.StudyInstanceUID = "ISO_IR 192", "1.2.392.1"
+        ds.PatientID, ds.PatientName = "J-1", "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+    size: dict[str, Any] = {"slices": 5, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0)}
+    web.store_instances([dcmread(path) for path in make_series(tmp_path, **size, seed=21, mutate=whose)])
+    cases = {
+        "yamada^tarou": True,
+        "山田^太郎": True,
+        "やまだ*": True,
+        "YAMADA*=山田*": True,
+        "==やまだ^たろう": True,
+        "=山田*=": True,
+        "山田*=": False,
+        "Yamada*=鈴木*": False,
+        "ya*郎": False,
+    }
+    for name, found in cases.items():
+        for search in (web.search_for_studies, web.search_for_series, web.search_for_instances):
+            filters = {"PatientName": name, "StudyInstanceUID": "1.2.392.1"}
+            assert bool(search(search_filters=filters)) is found, name
+    assert httpx.get(f"{gateway.url}/dicom-web/studies", params={"PatientName": "a=b=c=d"}).status_code == 400

@@ -120,6 +120,13 @@ def test_another_study_than_the_requests(gateway: Gateway, series_files: list[Pa
     assert "link" not in wrong.headers
 
 
+@pytest.mark.parametrize("study", ["not-a-uid", "1.2.x", "1" * 65, "1.2%20"])
+def test_a_path_without_a_uid_is_a_bad_request(gateway: Gateway, series_files: list[Path], study: str) -> None:
+    response = post(gateway, instances(series_files), f"/studies/{study}")
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
+    assert gateway.artifacts.list("sources/") == []
+
+
 def test_nothing_is_kept_of_a_series_with_a_broken_instance(gateway: Gateway, series_files: list[Path]) -> None:
     parts = instances(series_files)
     parts[2] = (parts[2][0], parts[2][1][:-3000])
