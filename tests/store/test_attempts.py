@@ -71,9 +71,9 @@ def test_processes_that_race_share_the_jobs_between_them(ledger: Ledger, series:
     racers = [spawn.Process(target=claim_all, args=(database_url, job_ids, f"w{n}", ready, won)) for n in range(3)]
     for racer in racers:
         racer.start()
-    claimed = [job_id for _ in racers for job_id in won.get(timeout=30)]
+    claimed = [job_id for _ in racers for job_id in won.get(timeout=120)]
     for racer in racers:
-        racer.join(10)
+        racer.join(60)
         assert racer.exitcode == 0
     assert sorted(claimed) == sorted(job_ids)
 

@@ -60,7 +60,7 @@ def test_processes_that_start_together_migrate_once(database_url: str) -> None:
     for starter in starters:
         starter.start()
     for starter in starters:
-        starter.join(30)
+        starter.join(120)
     assert [starter.exitcode for starter in starters] == [0, 0, 0]
 
 

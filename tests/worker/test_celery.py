@@ -29,6 +29,7 @@ class Site:
     artifacts: ArtifactStore
     series_id: str
     diary: Path
+    gate: Path
 
     def submit(self, **spec: Any) -> Job:
         return self.ledger.submit_job(self.series_id, {"diary": str(self.diary), **spec})
@@ -76,7 +77,7 @@ def site_on(folder: Path, broker_url: str, **options: Any) -> Site:
         **options,
     )
     ledger, artifacts = open_stores(folder)
-    return Site(settings, ledger, artifacts, add_source(ledger, artifacts).id, folder / "diary")
+    return Site(settings, ledger, artifacts, add_source(ledger, artifacts).id, folder / "diary", folder / "gate")
 
 
 @pytest.fixture
@@ -92,9 +93,10 @@ def wait_for_run(site: Site, job: Job, fraction: float = 0.0) -> None:
 
 def test_a_worker_outlives_killed_cancelled_and_hopeless_jobs_and_gives_back_its_last(site: Site) -> None:
     with site.worker() as worker:
-        killed = site.submit(steps=30, step_s=0.05)
+        killed = site.submit(gate=str(site.gate))
         wait_for_run(site, killed)
         os.kill(site.runs()[-1], signal.SIGKILL)
+        site.gate.touch()
         site.wait_for("succeeded", killed)
         site.assert_delivered_once(killed)
         assert job_now(site.ledger, killed).attempts == 2
@@ -126,7 +128,7 @@ def test_a_worker_outlives_killed_cancelled_and_hopeless_jobs_and_gives_back_its
 
 
 def test_a_machine_that_loses_power_delivers_its_job_once_after_the_restart(site: Site) -> None:
-    job = site.submit(steps=30, step_s=0.05)
+    job = site.submit(gate=str(site.gate))
     with site.worker() as first:
         wait_for_run(site, job)
         processes = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
@@ -134,6 +136,7 @@ def test_a_machine_that_loses_power_delivers_its_job_once_after_the_restart(site
             process.kill()
         first.join()
     assert job_now(site.ledger, job).state == "running"
+    site.gate.touch()
     with site.worker():
         site.wait_for("succeeded", job)
     site.assert_delivered_once(job)
@@ -198,7 +201,7 @@ def test_two_workers_share_a_queue_and_run_no_job_twice(site: Site) -> None:
 
 
 def test_a_process_that_hangs_is_replaced_and_its_job_fails_with_the_limit(tmp_path: Path, valkey_url: str) -> None:
-    site = site_on(tmp_path, valkey_url, job_limit_s=0.5)
+    site = site_on(tmp_path, valkey_url, job_limit_s=5.0)  # long enough for the job that does not hang, on a busy machine
     hung = site.submit(do="hang")
     after = site.submit()
     with site.worker():

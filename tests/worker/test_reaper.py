@@ -167,7 +167,7 @@ def test_it_runs_in_a_thread_until_told_to_stop(settings: Settings, stores: tupl
     thread = threading.Thread(target=run_reaper, args=(unreachable, stop))
     thread.start()
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

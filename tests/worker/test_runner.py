@@ -1,6 +1,5 @@
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -13,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 from spinepaint.store import ArtifactStore, Claim, Job, Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
 from spinepaint.worker.runner import Outcome, Workplace, run_job
-from tests.worker.workplaces import PATIENT, SOURCE, add_source, job_now, open_stores, paint
+from tests.worker.workplaces import PATIENT, SOURCE, add_source, job_now, open_stores, paint, wait_until
 
 Submit = Callable[..., Job]
+ENDLESS = 1_000_000  # steps: longer than any test may take
 
 
 @pytest.fixture
@@ -158,33 +158,45 @@ def test_an_attempt_lost_after_its_upload_deletes_what_it_uploaded(place: Workpl
     assert job_now(place.ledger, job).state == "cancelled"
 
 
+def cancelled_once_running(place: Workplace, job: Job) -> threading.Thread:
+    """Cancels a job as soon as it runs."""
+
+    def cancel() -> None:
+        wait_until(lambda: job_now(place.ledger, job).state == "running")
+        place.ledger.cancel(job.id)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    return thread
+
+
 def test_a_cancelled_job_stops_at_its_next_progress(place: Workplace, submit: Submit) -> None:
-    job = submit(steps=1000, step_s=0.01)
-    cancel = threading.Timer(0.3, place.ledger.cancel, [job.id])
-    cancel.start()
-    began = time.monotonic()
+    job = submit(steps=ENDLESS, step_s=0.01)
+    cancel = cancelled_once_running(place, job)
     assert run_job(job.id, place) is Outcome.LOST
-    assert time.monotonic() - began < 5
+    cancel.join()
     assert job_now(place.ledger, job).state == "cancelled"
 
 
 def test_the_heartbeat_alone_notices_that_the_job_was_cancelled(place: Workplace, submit: Submit) -> None:
-    job = submit(steps=1000, step_s=0.01)
-    threading.Timer(0.3, place.ledger.cancel, [job.id]).start()
-    began = time.monotonic()
+    job = submit(steps=ENDLESS, step_s=0.01)
+    cancel = cancelled_once_running(place, job)
     assert run_job(job.id, replace(place, progress_s=3600.0)) is Outcome.LOST
-    assert time.monotonic() - began < 8
+    cancel.join()
 
 
 def test_a_silent_pipeline_keeps_its_job_by_the_heartbeat(place: Workplace, submit: Submit) -> None:
-    job = submit(steps=1, step_s=0.6)
+    job = submit()
     lost = []
 
     def reap() -> None:
-        lost.extend(place.ledger.requeue_stale(utc_now(), timedelta(seconds=0.4)))
+        """Wait for a heartbeat after the last word of the pipeline, and reap what has had none since that word."""
+        silent_since = utc_now()
+        wait_until(lambda: (job_now(place.ledger, job).heartbeat_at or silent_since) > silent_since)
+        now = utc_now()
+        lost.extend(place.ledger.requeue_stale(now, now - silent_since))
 
-    threading.Timer(0.55, reap).start()
-    assert run_job(job.id, place) is Outcome.SUCCEEDED
+    assert run_job(job.id, during(place, reap)) is Outcome.SUCCEEDED
     assert lost == []
 
 
@@ -213,8 +225,9 @@ def test_a_job_over_its_time_fails_and_names_the_limit(place: Workplace, submit:
 
 def test_a_pipeline_that_hangs_is_told_of_from_the_heartbeat(place: Workplace, submit: Submit) -> None:
     hung: list[Claim] = []
-    job = submit(steps=1, step_s=0.8)
-    run_job(job.id, replace(place, job_limit_s=0.1, hang_grace_s=0.1, on_hang=hung.append))
+    job = submit()
+    hanging = during(place, lambda: wait_until(lambda: bool(hung)))
+    run_job(job.id, replace(hanging, job_limit_s=0.1, hang_grace_s=0.1, on_hang=hung.append))
     assert [claim.job_id for claim in hung] == [job.id]
 
 

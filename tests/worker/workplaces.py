@@ -20,7 +20,10 @@ SOURCE = {"1.dcm": b"one", "2.dcm": b"two"}
 def paint(
     source: Path, spec: dict[str, Any], out: Path, *, bundle: Path | None, progress: Callable[[str, float], None]
 ) -> dict[str, Any]:
-    """Copy the source in `steps` steps of `step_s`; `do` names a way to go wrong on the way."""
+    """Copy the source in `steps` steps of `step_s`; `do` names a way to go wrong on the way.
+
+    With `gate` it goes on, once it has told of its progress, when there is a file of that name.
+    """
     if "diary" in spec:
         with Path(spec["diary"]).open("a") as diary:
             diary.write(f"{os.getpid()}\n")
@@ -29,6 +32,9 @@ def paint(
         progress("sample", step / steps)
         time.sleep(spec.get("step_s", 0.0))
         misbehave(spec.get("do"))
+    if "gate" in spec:
+        progress("sample", 0.5)
+        wait_until(lambda: Path(spec["gate"]).exists())
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     (out / "sample-01").mkdir()
     for file in files:
