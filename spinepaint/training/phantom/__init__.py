@@ -1,4 +1,4 @@
-"""A digital phantom of the lumbar spine in sagittal T2: unlimited examinations with exact truth."""
+"""A digital phantom of the lumbar spine in sagittal T2 and T1: unlimited examinations with exact truth."""
 
 from spinepaint.training.phantom.dicom import write_series
 from spinepaint.training.phantom.morphometry import IntensityMeasure, Morphometry, measure_intensity
@@ -9,6 +9,7 @@ from spinepaint.training.phantom.tissues import (
     FSU_UPPER,
     VERTEBRAE,
     Tissue,
+    Weighting,
 )
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Morphometry",
     "Phantom",
     "Tissue",
+    "Weighting",
     "make_phantom",
     "measure_intensity",
     "write_series",

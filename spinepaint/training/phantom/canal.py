@@ -14,7 +14,7 @@ from spinepaint.imaging.vocabulary import Pathology
 from spinepaint.training.phantom.anatomy import Anatomy, canal_profile
 from spinepaint.training.phantom.contrast import Signals
 from spinepaint.training.phantom.geometry import Box, Canvas
-from spinepaint.training.phantom.pathology import Lesion
+from spinepaint.training.phantom.pathology import SIDE_SHARE, TONGUE, Lesion
 from spinepaint.training.phantom.tissues import L1, VERTEBRAE, Tissue
 
 F32 = NDArray[np.float32]
@@ -29,7 +29,7 @@ class CanalSurfaces:
     """Height fields (X, S) in mm behind the posterior vertebral wall.
 
     disc: posterior surface of disc material; front and back: the sac; rear: where flavum begins;
-    half_width: of the sac, (1, S).
+    half_width: of the sac, (S,).
     """
 
     disc: F64
@@ -60,7 +60,7 @@ def canal_surfaces(anatomy: Anatomy, lesions: tuple[Lesion, ...], x: F64, s: F64
                 _bulge(anatomy, lesion.level, 0.8 + lesion.front_share * lost, x, s),
             )
     lost_depth = profile.depth * (1 - ratio)
-    half_width = profile.half_width * (1 - 0.55 * (1 - ratio))
+    half_width = profile.half_width * (1 - SIDE_SHARE * (1 - ratio))
     chord = np.sqrt(np.clip(1 - (x / half_width) ** 2, 0.0, None))
     front_mid = profile.gap + front_share * lost_depth
     centre = front_mid + 0.5 * profile.depth * ratio
@@ -84,7 +84,16 @@ def _herniation(anatomy: Anatomy, lesion: Lesion, x: F64, s: F64) -> F64:
     offset = s - anatomy.disc_s[lesion.level]
     along = np.exp(-(np.abs(offset / np.where(offset < 0, lesion.up_mm, lesion.down_mm)) ** 3.0))
     across = np.exp(-(np.abs((x - lesion.x_mm) / lesion.half_width_mm) ** 2.4))
-    return np.asarray((lesion.protrusion_mm + 2.0) * along * across - 2.0)
+    bump = (lesion.protrusion_mm + 2.0) * along * across - 2.0
+    if lesion.migration_mm == 0:
+        return np.asarray(bump)
+    # a tongue from the apex, thinner and narrower, which ends bluntly
+    down = lesion.migration_mm > 0
+    end = (lesion.down_mm if down else lesion.up_mm) + abs(lesion.migration_mm)
+    forward = offset if down else -offset
+    along = np.exp(-((np.clip(forward, 0.0, None) / end) ** 6)) * (forward > 0)
+    across = np.exp(-(np.abs((x - lesion.x_mm) / (0.75 * lesion.half_width_mm)) ** 2.4))
+    return np.asarray(np.maximum(bump, (TONGUE * lesion.protrusion_mm + 2.0) * along * across - 2.0))
 
 
 def paint_epidural(canvas: Canvas, anatomy: Anatomy, surfaces: CanalSurfaces, healthy: CanalSurfaces, signals: Signals) -> None:
@@ -136,6 +145,8 @@ def paint_sac(
     ratio = (normal_back - normal_front) / np.maximum(back - front, np.float32(0.5))
     d = np.where((front == normal_front) & (back == normal_back), box.d, normal_front + (box.d - front) * ratio)
     neural = _neural(anatomy, box, d.astype(np.float32), seed)
+    if signals.flow_void > 0:
+        csf = csf * _flow(anatomy, box, d.astype(np.float32), signals, seed)
     value = csf + (np.float32(signals.neural) - csf) * neural
     alpha = canvas.alpha(distance)
     canvas.paint(box, alpha, value, Tissue.CSF)
@@ -176,6 +187,24 @@ def _neural(anatomy: Anatomy, box: Box, d: F32, seed: int) -> F32:
     return np.asarray(np.minimum(out, np.float32(1)), np.float32)
 
 
+def _flow(anatomy: Anatomy, box: Box, d: F32, signals: Signals, seed: int) -> F32:
+    """What is left of the CSF's signal where its pulse makes eddies: behind the cord, and in streaks below it."""
+    rng = np.random.default_rng([seed, 16])
+    profile = canal_profile(anatomy, box.s[0, :, 0].astype(np.float64))
+    front, depth = (edge.astype(np.float32)[None, :, None] for edge in (profile.gap, np.maximum(profile.depth, 1.0)))
+    u = (d - front) / depth
+    left = np.ones(np.broadcast_shapes(box.x.shape, box.s.shape, d.shape), np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        middle = np.float32(anatomy.conus_s + rng.uniform(-70.0, 35.0))
+        length, tall = np.float32(rng.uniform(6.0, 22.0)), np.float32(rng.uniform(0.07, 0.14))
+        place, x = np.float32(rng.uniform(0.78, 0.92)), np.float32(rng.normal(0.0, 1.5))
+        spot = np.exp(-(((box.s - middle) / length) ** 2) - ((box.x - x) / np.float32(4.0)) ** 2) * np.exp(
+            -(((u - place) / tall) ** 2)
+        )
+        left *= 1 - np.float32(signals.flow_void * rng.uniform(0.6, 1.0)) * spot
+    return left
+
+
 def paint_disc_material(
     canvas: Canvas,
     anatomy: Anatomy,
@@ -189,6 +218,7 @@ def paint_disc_material(
         reach = 0.5 * anatomy.disc_height[level] + 3.0
         if lesion is not None:
             reach = max(reach, 1.5 * lesion.up_mm, 1.5 * lesion.down_mm)
+            reach = max(reach, lesion.up_mm + 1.3 * abs(lesion.migration_mm), lesion.down_mm + 1.3 * abs(lesion.migration_mm))
         middle = anatomy.disc_s[level]
         box = canvas.box((middle - reach, middle + reach), (-0.5, 12.0), (-19.0, 19.0))
         if box is None:

@@ -9,11 +9,12 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from spinepaint.training.phantom.headers import PROTOCOLS, Protocol
+from spinepaint.training.phantom.headers import Protocol, header_draws
 from spinepaint.training.phantom.phantom import Phantom
+from spinepaint.training.phantom.tissues import Weighting
 
 
-def _uid(*parts: object) -> UID:
+def uid_of(*parts: object) -> UID:
     """A UID under 2.25 (PS3.5 B.2) that depends on `parts` alone."""
     digest = bytearray(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
@@ -28,21 +29,23 @@ def _numbers(values: NDArray[np.float64]) -> list[str]:
 def write_series(phantom: Phantom, folder: Path | str, *, seed: int) -> list[Path]:
     """Write `phantom` into `folder` (made if absent) and return the files in slice order.
 
-    `seed` draws the scanner protocol, the invented patient and the UIDs; the same phantom and seed give the same
-    bytes. The stored values are the phantom's voxels, 12 bits. The series is marked Quality Control Subject = YES (PS3.3 C.7.1.1)
-    and PHANTOM^..., and not as synthetic data, because it stands for an acquired source.
+    `seed` draws the scanner protocol, the invented patient and the UIDs; the same phantom and seed give the same bytes. The T1
+    and the T2 of one spine are two series of one study and one frame of reference; the protocol of a T1 is the one that its
+    signals were computed with. The stored values are the phantom's voxels, 12 bits. The series is marked Quality Control Subject
+    = YES (PS3.3 C.7.1.1) and PHANTOM^..., and not as synthetic data, because it stands for an acquired source.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, 11])
-    protocol = PROTOCOLS[int(rng.integers(len(PROTOCOLS)))]
+    protocol, rng = header_draws(seed, phantom.weighting)
+    if phantom.weighting is Weighting.T1:
+        protocol = phantom.protocol
     content = hashlib.sha256(phantom.voxels.tobytes() + phantom.affine.tobytes()).hexdigest()
     shared = _shared(phantom, protocol, rng, seed, content)
     level = float(np.percentile(phantom.voxels[phantom.voxels.shape[0] // 2], 98.0))
     files = []
     for k in range(phantom.voxels.shape[0]):
         path = folder / f"slice-{k + 1:03d}.dcm"
-        _write_slice(path, phantom, shared, k, level, _uid("instance", seed, content, k))
+        _write_slice(path, phantom, shared, k, level, uid_of("instance", seed, content, k))
         files.append(path)
     return files
 
@@ -78,15 +81,24 @@ def _shared(
     ds.QualityControlSubject = "YES"
     ds.BodyPartExamined = "LSPINE"
     _sequence(ds, phantom, protocol)
-    ds.StudyInstanceUID = _uid("study", seed, content)
-    ds.SeriesInstanceUID = _uid("series", seed, content)
-    ds.FrameOfReferenceUID = _uid("frame", seed, content)
+    anatomy = hashlib.sha256(phantom.labels.tobytes() + phantom.affine.tobytes()).hexdigest()
+    ds.StudyInstanceUID = uid_of("study", seed, anatomy)
+    ds.SeriesInstanceUID = uid_of("series", seed, content)
+    ds.FrameOfReferenceUID = uid_of("frame", seed, anatomy)
     ds.StudyID = "1"
     ds.SeriesNumber = int(rng.integers(2, 9))
+    if phantom.weighting is Weighting.T1:
+        ds.SeriesNumber += 10
+        ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = _later(time)
     ds.AcquisitionNumber = 1
     ds.PositionReferenceIndicator = ""
     ds.PatientPosition = "HFS"
     return ds
+
+
+def _later(time: str) -> str:
+    """Five minutes after HHMMSS, within the hour's last minute at most."""
+    return f"{time[:2]}{min(int(time[2:4]) + 5, 59):02d}59"
 
 
 def _sequence(ds: Dataset, phantom: Phantom, protocol: Protocol) -> None:

@@ -62,7 +62,7 @@ def centreline(anatomy: Anatomy) -> Centreline:
 def straighten(line: Centreline, y: F64, z: F64) -> tuple[F32, F32]:
     """(s, d) of image-plane points (rows, columns): the nearest point of the line, refined along its tangent.
 
-    The nearest point is searched for at every fourth pixel; between them it moves smoothly, and one step brings it home.
+    The nearest point is searched for at every fourth pixel; between them it mostly moves smoothly, and one step brings it home.
     """
     tree = KDTree(np.stack([line.y, line.z], axis=1)[::2])
     coarse = np.stack([y[::COARSE, ::COARSE].ravel(), z[::COARSE, ::COARSE].ravel()], axis=1)
@@ -72,6 +72,11 @@ def straighten(line: Centreline, y: F64, z: F64) -> tuple[F32, F32]:
     along, behind, stretch = _against(line, sin, cos, near, y, z)
     near = np.clip(near + np.rint(along / stretch / LINE_MM).astype(np.int64), 0, line.s.size - 1)
     along, behind, stretch = _against(line, sin, cos, near, y, z)
+    # far in front of the lordosis the nearest point jumps from one end of the line to the other
+    lost = np.abs(along) > stretch
+    if lost.any():
+        near[lost] = np.asarray(tree.query(np.stack([y[lost], z[lost]], axis=1))[1]) * 2
+        along, behind, stretch = _against(line, sin, cos, near, y, z)
     return (line.s[near] + along / stretch).astype(np.float32), behind.astype(np.float32)
 
 

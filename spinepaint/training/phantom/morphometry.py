@@ -32,7 +32,9 @@ class Morphometry:
     canal_ap_mm: depth of the dural sac (what CSF and roots fill), least over the disc's height, mean over the middle 6 mm.
     disc_to_flavum_mm: depth of all that is bright in T2 there: sac and epidural fat, in the same place and way.
     csf_area_mm2: axial area of the sac at the disc.
+    csf_share: that area as a share of its own without the lesion; 1 where there is none.
     protrusion_mm: furthest disc material behind the line of the posterior vertebral corners.
+    canal_share: that as a share of the canal's AP diameter without the lesion.
     bony_canal_ap_mm: from that line to the flavum, midline, at the disc.
     disc_height_mm: between end plates in the middle of the disc.
     """
@@ -40,13 +42,19 @@ class Morphometry:
     canal_ap_mm: float
     disc_to_flavum_mm: float
     csf_area_mm2: float
+    csf_share: float
     protrusion_mm: float
+    canal_share: float
     bony_canal_ap_mm: float
     disc_height_mm: float
 
 
 def measure(anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], level: int) -> Morphometry:
-    """Measure the disc under vertebra `level` on a 0.25 mm grid of the exact geometry."""
+    """Measure the disc under vertebra `level` on a 0.25 mm grid of the exact geometry.
+
+    Schmorl nodes do not count for the height.
+    """
+    lesions = tuple(item for item in lesions if item.level == level)
     half = 0.5 * anatomy.disc_height[level]
     s = anatomy.disc_s[level] + np.arange(-half - 6.0, half + 6.0, FINE_MM)
     x = np.arange(-16.0, 16.01, FINE_MM)
@@ -61,12 +69,17 @@ def measure(anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], lev
     lower = end_plates(anatomy, line, lesions, level, zero, d)[1]
     upper = end_plates(anatomy, line, lesions, level + 1, zero, d)[0]
     stretch = 1 - float(line.curvature(np.array([anatomy.disc_s[level]]))[0]) * float(d[0, 0, 0])
+    csf_area, protrusion = float(area[at_disc].min()), float(max(fields.disc.max(), 0.0))
+    bony = float(fields.rear[x.size // 2, centre])
+    well = measure(anatomy, line, (), level) if lesions else None
     return Morphometry(
         canal_ap_mm=float(depth[middle][:, at_disc].mean(axis=0).min()),
         disc_to_flavum_mm=float((fields.rear - fields.front)[middle][:, at_disc].mean(axis=0).min()),
-        csf_area_mm2=float(area[at_disc].min()),
-        protrusion_mm=float(max(fields.disc.max(), 0.0)),
-        bony_canal_ap_mm=float(fields.rear[x.size // 2, centre]),
+        csf_area_mm2=csf_area,
+        csf_share=csf_area / well.csf_area_mm2 if well else 1.0,
+        protrusion_mm=protrusion,
+        canal_share=protrusion / (well.bony_canal_ap_mm if well else bony),
+        bony_canal_ap_mm=bony,
         disc_height_mm=float((upper - lower)[0, 0, 0] * stretch),
     )
 

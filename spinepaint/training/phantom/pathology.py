@@ -5,24 +5,30 @@ Definitions (the phantom's ground truth; `morphometry.measure` checks them)
 Canal AP diameter: from the line of the posterior vertebral corners to the ligamentum flavum, midline, at the disc.
 
 - disc_herniation: a focal bump off the posterior disc margin, central or paracentral (apex within 8 mm of the
-  middle), half-width 4-9 mm, which may reach up or down by up to half a disc.
+  middle), half-width 4-9 mm, which may reach up or down by up to half a disc. One moderate_large in five migrates: a
+  tongue half as thick runs 4-10 mm beyond that behind a vertebra, more often down than up.
     - small: protrudes 3-5 mm beyond the line of the posterior vertebral corners and less than 1/3 of the canal.
     - moderate_large: protrudes 5-9 mm and at least 1/3 of the canal.
 - central_canal_stenosis: the dural sac is narrowed at disc height by a broad bulge in front (at most 2.8 mm) and by
-  thick flavum and facets behind and at the sides; it fades over about 8 mm along the spine.
+  thick flavum behind and large facets at the sides; it fades over about 8 mm along the spine.
     - moderate: the sac's AP diameter at the disc falls to 45-65 % of its own normal.
     - severe: to 10-35 %, and the roots crowd out the CSF.
 A healthy disc bulges at most 1.8 mm. The adjective "own normal" means the same phantom without the lesion.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology, Severity
 from spinepaint.training.phantom.anatomy import Anatomy, canal_profile
 from spinepaint.training.phantom.tissues import FSU_UPPER
+
+MIGRATING = 0.2
+TONGUE = 0.55
+# the facets take the more of the sac's width, the more of its depth is lost
+SIDE_SHARE = 0.55
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,9 @@ class Lesion:
 
     x_mm: lateral position of the apex; up_mm and down_mm: half-extents of a herniation along the spine;
     signal: 0 as dark as annulus, 1 as bright as the nucleus of a healthy disc.
-    sac_ratio: what is left of the sac's AP diameter; front_share: how much of the loss comes from the disc.
+    migration_mm: how far a tongue of it runs past that end of it, down positive; 0 for none.
+    sac_ratio: what is left of the sac's AP diameter; front_share: how much of the loss comes from the disc, the rest from the
+    flavum; facet_mm: how much larger than before each half of a facet joint is.
     """
 
     level: int
@@ -44,10 +52,12 @@ class Lesion:
     half_width_mm: float = 6.0
     up_mm: float = 4.0
     down_mm: float = 4.0
+    migration_mm: float = 0.0
     signal: float = 0.0
     sac_ratio: float = 1.0
     front_share: float = 0.0
     fade_mm: float = 8.0
+    facet_mm: float = 0.0
 
     @property
     def degree(self) -> float:
@@ -75,8 +85,19 @@ def sample_lesions(seed: int, anatomy: Anatomy, pathologies: Mapping[str, tuple[
         place = (list(Pathology).index(pathology), list(Severity).index(severity))
         rng = np.random.default_rng([seed, 2, level, *place])
         draw = _herniation if pathology is Pathology.DISC_HERNIATION else _stenosis
-        lesions.append(draw(rng, anatomy, level, severity))
+        extra = np.random.default_rng([seed, 17, level, *place])
+        lesions.append(_more(extra, draw(rng, anatomy, level, severity)))
     return tuple(lesions)
+
+
+def _more(rng: np.random.Generator, lesion: Lesion) -> Lesion:
+    """Migration and facets, from a generator of their own, so that earlier draws stay as they were."""
+    if lesion.pathology is Pathology.CENTRAL_CANAL_STENOSIS:
+        low, high = (0.5, 2.0) if lesion.severity is Severity.MODERATE else (1.0, 3.0)
+        return replace(lesion, facet_mm=float(rng.uniform(low, high)))
+    if lesion.severity is Severity.SMALL or rng.random() >= MIGRATING:
+        return lesion
+    return replace(lesion, migration_mm=float(rng.uniform(4.0, 10.0) * (1 if rng.random() < 0.7 else -1)))
 
 
 def _herniation(rng: np.random.Generator, anatomy: Anatomy, level: int, severity: Severity) -> Lesion:

@@ -19,6 +19,7 @@ from spinepaint.training.phantom.canal import (
 )
 from spinepaint.training.phantom.contrast import (
     Acquisition,
+    Signals,
     acquire,
     coil_field,
     sample_acquisition,
@@ -33,33 +34,42 @@ from spinepaint.training.phantom.geometry import (
     make_warp,
     straighten,
 )
+from spinepaint.training.phantom.headers import Protocol, header_draws
 from spinepaint.training.phantom.morphometry import Morphometry, measure
 from spinepaint.training.phantom.pathology import Lesion, sample_lesions
-from spinepaint.training.phantom.posterior import paint_posterior
+from spinepaint.training.phantom.posterior import paint_facets, paint_posterior
+from spinepaint.training.phantom.relaxation import t1_signals
+from spinepaint.training.phantom.schmorl import SchmorlNode, node_centre, paint_nodes, sample_nodes
 from spinepaint.training.phantom.surroundings import Place, surroundings
-from spinepaint.training.phantom.tissues import FSU_UPPER, L1, S1
+from spinepaint.training.phantom.tissues import FSU_UPPER, L1, S1, Weighting
 
 Point = tuple[float, float, float]
 SUB_SLICES = 2
+STILL_MM = 5.0  # in front of the spine, so that no lesion is among what breathing moves
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """A synthetic sagittal T2 volume with its truth.
+    """A synthetic sagittal volume, T2 or T1, with its truth.
 
     Attributes
     ----------
     voxels: float32 (slice, row, column), whole numbers from 0 to 4095.
-    clean: the same before noise, gain and blur, CSF = 1 where the coil's sensitivity is 1.
+    clean: the same before noise, gain, motion and blur, where the coil's sensitivity is 1: CSF = 1 in T2, fat = 0.9 in T1.
     affine: 4x4, (slice, row, column, 1) to patient LPS mm, as in `imaging.volume.Volume`.
-    labels: uint8, same shape, values of `Tissue`. levels: uint8, place in VERTEBRAE + 1 of a vertebra; a disc has its upper
-        vertebra's; 0 elsewhere.
+    labels: uint8, same shape, values of `Tissue` in the middle of each slice's right half.
+    levels: uint8, place in VERTEBRAE + 1 of a vertebra; a disc has its upper vertebra's, a Schmorl node that of the vertebra it
+        lies in; 0 elsewhere.
     disc_centres_lps_mm: by FSU, for discs in the field of view.
     landmarks_lps_mm: by FSU, the lesion's landmark; for a healthy disc its posterior margin in the middle.
     candidate_landmarks_lps_mm: by FSU and pathology, a point where that pathology is or could be.
     conditions: by FSU, (pathology, severity), or None where it is healthy.
     degrees: by FSU, the lesion's degree, 0 to 1; only where there is one.
+    pfirrmann: by FSU, the disc's grade, 1 to 5; a lesion darkens its disc beyond that.
     morphometry: by FSU, the truth in mm.
+    lesions: by FSU, how the lesion was made: position, extent, migration, and what disc, flavum and facets add.
+    schmorl_nodes: with each, a point within it, patient LPS mm; only those in the field of view.
+    protocol: the scanner protocol that `seed` draws; T1 signals are those of its times.
     """
 
     seed: int
@@ -73,8 +83,13 @@ class Phantom:
     candidate_landmarks_lps_mm: dict[tuple[str, str], Point]
     conditions: dict[str, tuple[Pathology, Severity] | None]
     degrees: dict[str, float]
+    pfirrmann: dict[str, int]
     morphometry: dict[str, Morphometry]
+    lesions: dict[str, Lesion]
+    schmorl_nodes: tuple[tuple[SchmorlNode, Point], ...]
     acquisition: Acquisition
+    protocol: Protocol
+    weighting: Weighting
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -83,30 +98,37 @@ class Phantom:
         return float(s), float(r), float(c)
 
 
-def make_phantom(seed: int, pathologies: Mapping[str, tuple[str, str]] | None = None, **options: Any) -> Phantom:
+def make_phantom(
+    seed: int, pathologies: Mapping[str, tuple[str, str]] | None = None, *, weighting: str = "T2", **options: Any
+) -> Phantom:
     """Make the phantom of `seed`, with the given pathologies.
 
     Parameters
     ----------
-    seed: the same seed gives the same anatomy, appearance, grid and noise whatever the pathologies.
+    seed: the same seed gives the same anatomy, appearance, grid, motion and noise whatever the pathologies.
     pathologies: FSU name to (pathology, severity), in the vocabulary's words; empty for a healthy spine.
+    weighting: T2 or T1; of one seed both show the same spine on the same grid, with motion and noise of their own.
     options: fields of `Acquisition` to set instead of drawing them (pixel_mm, matrix, slices, noise, ...).
 
     Raises
     ------
-    ValueError for an unknown FSU, pathology or severity; TypeError for an unknown option.
+    ValueError for an unknown FSU, pathology, severity or weighting; TypeError for an unknown option.
     """
     anatomy = sample_anatomy(seed)
-    acquisition = replace(sample_acquisition(seed), **options)
+    contrast = Weighting(weighting)
+    acquisition = replace(sample_acquisition(seed, contrast), **options)
+    protocol, _ = header_draws(seed, contrast)
     lesions = sample_lesions(seed, anatomy, pathologies)
     line = centreline(anatomy)
-    clean, labels, levels, frame = _render(seed, anatomy, acquisition, lesions, line)
+    nodes = sample_nodes(seed, anatomy)
+    spine = Spine(anatomy, lesions, nodes, line)
+    clean, labels, levels, frame, moving = _render(seed, spine, acquisition, _signals(seed, contrast, protocol))
     places = _places(anatomy, acquisition, lesions, line, frame)
     named = {name: lesion for lesion in lesions for name, level in FSU_UPPER.items() if level == lesion.level}
     visible = [name for name in FSU_UPPER if name in places]
     return Phantom(
         seed=seed,
-        voxels=acquire(acquisition, clean, seed),
+        voxels=acquire(acquisition, clean, moving, seed, contrast),
         clean=clean,
         affine=frame.affine,
         labels=labels,
@@ -118,9 +140,32 @@ def make_phantom(seed: int, pathologies: Mapping[str, tuple[str, str]] | None = 
         candidate_landmarks_lps_mm={(name, p.value): places[name][p] for name in visible for p in Pathology},
         conditions={name: (named[name].pathology, named[name].severity) if name in named else None for name in visible},
         degrees={name: named[name].degree for name in visible if name in named},
+        pfirrmann={name: int(anatomy.pfirrmann[FSU_UPPER[Fsu(name)]]) for name in visible},
         morphometry={name: measure(anatomy, line, lesions, FSU_UPPER[Fsu(name)]) for name in visible},
+        lesions={name: named[name] for name in visible if name in named},
+        schmorl_nodes=tuple((node, point) for node in nodes if (point := _node_point(spine, node, frame)) is not None),
         acquisition=acquisition,
+        protocol=protocol,
+        weighting=contrast,
     )
+
+
+def _signals(seed: int, weighting: Weighting, protocol: Protocol) -> Signals:
+    signals = sample_signals(seed)
+    if weighting is Weighting.T2:
+        return signals
+    tr, te = protocol.repetition_time_ms, protocol.echo_time_ms
+    return t1_signals(signals, seed, repetition_time_ms=tr, echo_time_ms=te, field_t=protocol.field_t)
+
+
+@dataclass(frozen=True)
+class Spine:
+    """What is drawn."""
+
+    anatomy: Anatomy
+    lesions: tuple[Lesion, ...]
+    nodes: tuple[SchmorlNode, ...]
+    line: Centreline
 
 
 @dataclass(frozen=True)
@@ -132,6 +177,10 @@ class Frame:
     z: NDArray[np.float64]
     affine: NDArray[np.float64]
     rotation: NDArray[np.float64]
+
+    def holds(self, y: float, z: float) -> bool:
+        """Whether a point of the image plane lies well inside the field of view."""
+        return bool(self.z.min() + 4 < z < self.z.max() - 4 and self.y.min() + 20 < y < self.y.max() - 20)
 
     def to_patient(self, point: Point) -> Point:
         """Patient LPS mm of a point (x, y, z) of the spine's frame."""
@@ -159,11 +208,11 @@ def _frame(anatomy: Anatomy, acquisition: Acquisition, line: Centreline) -> Fram
 
 
 def _render(
-    seed: int, anatomy: Anatomy, acquisition: Acquisition, lesions: tuple[Lesion, ...], line: Centreline
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], Frame]:
-    """Clean signals, labels and levels on the image grid."""
+    seed: int, spine: Spine, acquisition: Acquisition, signals: Signals
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], Frame, NDArray[np.float32]]:
+    """Clean signals, labels and levels on the image grid; the grid; and (rows, columns) what breathing moves, 0 to 1."""
+    anatomy, lesions, line = spine.anatomy, spine.lesions, spine.line
     frame = _frame(anatomy, acquisition, line)
-    signals = sample_signals(seed)
     s, d = straighten(line, frame.y, frame.z)
     canvas = _canvas(anatomy, acquisition, frame)
     x_canvas, s_canvas = canvas.x.astype(np.float64), canvas.s.astype(np.float64)
@@ -172,19 +221,25 @@ def _render(
     paint_epidural(canvas, anatomy, surfaces, healthy, signals)
     paint_discs(canvas, anatomy, line, lesions, signals, seed)
     paint_posterior(canvas, anatomy, healthy, signals, seed)
+    paint_facets(canvas, anatomy, lesions, healthy, signals)
     paint_bodies(canvas, anatomy, line, lesions, signals, seed)
+    paint_nodes(canvas, anatomy, line, lesions, spine.nodes, signals)
     paint_disc_material(canvas, anatomy, lesions, surfaces, signals)
     paint_sac(canvas, anatomy, lesions, surfaces, healthy, signals, seed)
     warp = make_warp(canvas, s, d)
     signal, cover = canvas.average(SUB_SLICES)
     x = (frame.x[:, None, None] - anatomy.lateral_shift(s.astype(np.float64))[None]).astype(np.float32)
-    place = Place(x, s, d, frame.y, frame.z, acquisition.pixel_mm)
+    along = np.arange(anatomy.disc_s[0], anatomy.disc_s[-1], 0.25)
+    ahead = -(d + np.interp(s, along, anatomy.depth_at(along)).astype(np.float32))
+    place = Place(x, s, d, ahead, frame.y, frame.z, acquisition.pixel_mm)
     around, around_labels = surroundings(anatomy, line, signals, place, seed)
     clean = warp.linear(signal) + (1 - warp.linear(cover)) * around
     coil = coil_field(acquisition, d.astype(np.float64), frame.z, -d.astype(np.float64))
     middle = slice(SUB_SLICES // 2, None, SUB_SLICES)
     labels = warp.labels(canvas.labels[middle])
-    return clean * coil, np.where(labels == 0, around_labels, labels), warp.labels(canvas.levels[middle]), frame
+    np.copyto(labels, around_labels, where=labels == 0)
+    moving = np.clip((ahead - np.float32(STILL_MM)) / np.float32(25.0), 0, 1)
+    return clean * coil, labels, warp.labels(canvas.levels[middle]), frame, moving
 
 
 def _canvas(anatomy: Anatomy, acquisition: Acquisition, frame: Frame) -> Canvas:
@@ -223,7 +278,14 @@ def _places(
             Pathology.CENTRAL_CANAL_STENOSIS.value: (0.0, canal),
         }
         points = {key: (shift + x, *line.point(s, d)) for key, (x, d) in spots.items()}
-        _, y, z = points["centre"]
-        if frame.z.min() + 4 < z < frame.z.max() - 4 and frame.y.min() + 20 < y < frame.y.max() - 20:
+        if frame.holds(*points["centre"][1:]):
             out[name] = {key: frame.to_patient(point) for key, point in points.items()}
     return out
+
+
+def _node_point(spine: Spine, node: SchmorlNode, frame: Frame) -> Point | None:
+    """A point within a Schmorl node, patient LPS mm; None where it lies outside the field of view."""
+    x, s, d = node_centre(spine.anatomy, spine.line, spine.lesions, node)
+    y, z = spine.line.point(s, d)
+    shift = float(spine.anatomy.lateral_shift(np.array(s)))
+    return frame.to_patient((shift + x, y, z)) if frame.holds(y, z) else None

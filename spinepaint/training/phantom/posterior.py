@@ -7,11 +7,14 @@ from spinepaint.training.phantom.anatomy import MOBILE, Anatomy
 from spinepaint.training.phantom.canal import CanalSurfaces
 from spinepaint.training.phantom.contrast import Signals
 from spinepaint.training.phantom.geometry import Box, Canvas
+from spinepaint.training.phantom.pathology import SIDE_SHARE, Lesion
 from spinepaint.training.phantom.texture import smooth_noise
 from spinepaint.training.phantom.tissues import S1, S2, S3, VERTEBRAE, Tissue
 
 F32 = NDArray[np.float32]
 Triple = tuple[float, float, float]
+
+FACET_FLAVUM_MM = 2.0
 
 
 def _ellipsoid(box: Box, centre: Triple, half: Triple, lean: float, power: float = 2.0) -> F32:
@@ -53,6 +56,31 @@ def paint_posterior(canvas: Canvas, anatomy: Anatomy, surfaces: CanalSurfaces, s
         length, height = anatomy.spinous_length[i], anatomy.spinous_height[i]
         half = (anatomy.spinous_half_width, height / 2, length / 2)
         _bone(canvas, (0.0, s + 0.55 * h + jitter[4], rear + 2.5 + length / 2), half, 0.15, signals, i, rng, 3.2)
+
+
+def paint_facets(canvas: Canvas, anatomy: Anatomy, lesions: tuple[Lesion, ...], healthy: CanalSurfaces, signals: Signals) -> None:
+    """Grown facet joints of a stenosis: they close on the sac from behind at both sides, with thick flavum before them."""
+    middle = healthy.rear.shape[0] // 2
+    for lesion in lesions:
+        if lesion.facet_mm == 0:
+            continue
+        i, s = lesion.level, float(anatomy.disc_s[lesion.level])
+        rear = float(np.interp(s, canvas.s, healthy.rear[middle]))
+        sac = float(np.interp(s, canvas.s, healthy.half_width)) * (1 - SIDE_SHARE * (1 - lesion.sac_ratio))
+        half = (4.5 + lesion.facet_mm, 0.8 * lesion.fade_mm, 4.0 + lesion.facet_mm)
+        x = sac + FACET_FLAVUM_MM + half[0]
+        box = canvas.box(
+            (s - half[1] - 8.0, s + half[1] + 8.0), (0.0, rear + half[2] + 4.0), (-x - half[0] - 2.0, x + half[0] + 2.0)
+        )
+        if box is None:
+            continue
+        distance = _ellipsoid(box, (x, s + 1.0, rear), half, 0.35, 2.4)
+        # only in front: behind it is bone
+        coat = np.maximum(distance - np.float32(FACET_FLAVUM_MM - 0.5), box.d - np.float32(rear))
+        canvas.paint(box, canvas.alpha(coat), signals.flavum, Tissue.FLAVUM)
+        canvas.paint(box, canvas.alpha(distance), signals.cortex, Tissue.POSTERIOR_ELEMENTS, i + 1)
+        inner = canvas.alpha(distance + np.float32(1.3 * signals.cortex_mm), 0.9)
+        canvas.paint(box, inner, 0.75 * signals.marrow * signals.posterior_factor[i], None)
 
 
 def _bone(

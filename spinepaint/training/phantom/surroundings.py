@@ -19,11 +19,15 @@ Labels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Place:
-    """Where each pixel is: x (slices, rows, columns) lateral, s and d (rows, columns) curvilinear, y and z image axes, mm."""
+    """Where each pixel is: x (slices, rows, columns) lateral, s and d (rows, columns) curvilinear, y and z image axes, mm.
+
+    ahead: (rows, columns) how far in front of bodies and discs.
+    """
 
     x: F32
     s: F32
     d: F32
+    ahead: F32
     y: F64
     z: F64
     pixel_mm: float
@@ -113,11 +117,9 @@ def _flat(anatomy: Anatomy, line: Centreline, place: Place) -> _Flat:
     # fat gathers low, deep and near the middle, and with age
     lean = 1.7 - 1.1 * anatomy.age - 0.35 * np.clip((s - anatomy.disc_s[L3]) / 60.0, -1, 1)
     lean = lean - 0.5 * np.exp(-(((d - 28) / 10.0) ** 2))
-    along = np.arange(anatomy.disc_s[0], anatomy.disc_s[-1], 0.25)
-    depth = np.interp(s, along, anatomy.depth_at(along)).astype(np.float32)
     return _Flat(
         s=s,
-        ahead=-(d + depth),
+        ahead=place.ahead,
         grown=grown,
         psoas_d=((d + 20) / (21 * grown + 3)) ** 2,
         quadratus_d=np.abs(d - 2) - 9,

@@ -1,6 +1,13 @@
 """The tissues and levels that the phantom's label volumes name."""
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+
+
+class Weighting(StrEnum):
+    """Contrast of a series."""
+
+    T1 = "T1"
+    T2 = "T2"
 
 
 class Tissue(IntEnum):
@@ -21,6 +28,7 @@ class Tissue(IntEnum):
     FAT = 12
     VESSEL = 13
     BOWEL = 14
+    SCHMORL_NODE = 15
 
 
 DISC_TISSUES = (Tissue.ANNULUS, Tissue.NUCLEUS, Tissue.HERNIATION)
