@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Query, Request
 
 from spinepaint.app.intake import Intake
+from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
@@ -24,6 +25,13 @@ def _artifacts(request: Request) -> ArtifactStore:
 
 def _intake(request: Request) -> Intake:
     return cast(Intake, request.app.state.intake)
+
+
+def require_json_body(request: Request) -> None:
+    """Raise Refusal 415 where the body does not say that it is JSON (RFC 9110 15.5.16)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise Refusal("unsupported-media-type", "Send application/json.", "Say so in Content-Type.", status=415)
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]

@@ -3,7 +3,8 @@
 import logging
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,8 +19,14 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _log = logging.getLogger(__name__)
 
 
+class _HeadAnswered(Exception):
+    """The head of a response has gone out, and nobody asked for more: what would make its body ends here."""
+
+
 class Edge:
     """Refuses foreign hosts and origins, logs each request, and answers 500 for whatever nobody caught.
+
+    HEAD is answered as GET would be, up to the body (RFC 9110 9.3.2).
 
     A service without keys trusts who can reach the loopback address, and any web page that the user
     opens can: by a form sent to it, or by a name of its own that resolves to it. The page cannot hide
@@ -42,28 +49,42 @@ class Edge:
             return
         began = time.monotonic()
         status = 0
+        method = scope["method"] if scope["method"] in METHODS else "?"
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
 
         async def watch(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            starts = message["type"] == "http.response.start"
+            if starts:
                 status = message["status"]
             await send(message)
+            if starts and method == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+                raise _HeadAnswered
 
         try:
-            refusal = self._foreign(Headers(scope=scope))
-            await (problem_response(refusal) if refusal else self.app)(scope, receive, watch)
-        except Exception as error:
-            _log.error("unhandled %s in %s", type(error).__name__, _where(error))
-            if status:
-                raise ConnectionAbortedError("the response was cut short") from None
-            internal = Refusal("internal-error", "The service failed.", "It was not the fault of your request.", status=500)
-            await problem_response(internal)(scope, receive, watch)
+            with suppress(_HeadAnswered):
+                await self._answer(scope, receive, watch, lambda: bool(status))
         finally:
-            method = scope["method"] if scope["method"] in METHODS else "?"
             route = getattr(scope.get("route"), "path", "-")
             # Clients poll; what went well and changed nothing is for debugging only.
-            level = logging.DEBUG if method == "GET" and status < 400 else logging.INFO
+            level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
             _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * (time.monotonic() - began))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, begun: Callable[[], bool]) -> None:
+        """Hand a request on, and answer for what goes wrong before the response has `begun`."""
+        try:
+            refusal = self._foreign(Headers(scope=scope))
+            await (problem_response(refusal) if refusal else self.app)(scope, receive, send)
+        except _HeadAnswered:
+            raise
+        except Exception as error:
+            _log.error("unhandled %s in %s", type(error).__name__, _where(error))
+            if begun():
+                raise ConnectionAbortedError("the response was cut short") from None
+            internal = Refusal("internal-error", "The service failed.", "It was not the fault of your request.", status=500)
+            await problem_response(internal)(scope, receive, send)
 
     def _foreign(self, headers: Headers) -> Refusal | None:
         if _hostname(headers.get("host", "")) not in self.hosts:

@@ -8,7 +8,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.errors import (
@@ -107,11 +108,32 @@ def _answer(refusal: Refusal, **members: Any) -> ProblemResponse:
     return problem_response(refusal, {"Retry-After": RETRY_AFTER_S} if refusal.status in (429, 503) else None, **members)
 
 
-async def _framework(_request: Request, error: Exception) -> ProblemResponse:
+async def _framework(request: Request, error: Exception) -> Response:
     known = cast(HTTPException, error)
+    if known.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _other_methods(request)
     phrase = HTTPStatus(known.status_code).phrase
     slug = phrase.lower().replace(" ", "-")
     return problem_response(Refusal(slug, f"{phrase}.", status=known.status_code), known.headers)
+
+
+def _other_methods(request: Request) -> Response:
+    """What a path has instead of the method that it was asked for; OPTIONS asks for nothing else (RFC 9110 9.3.7).
+
+    The router names the methods of the first route of the path only.
+    """
+    plain = {name: request.scope[name] for name in ("type", "path", "root_path", "headers")}
+    routes = request.app.router.routes
+    methods = {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches(plain | {"method": method})[0] is Match.FULL for route in routes)
+    }
+    methods |= {"OPTIONS", "HEAD"} if "GET" in methods else {"OPTIONS"}  # the edge answers HEAD as GET
+    headers = {"Allow": ", ".join(sorted(methods))}
+    if request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+    return problem_response(Refusal("method-not-allowed", "Method Not Allowed.", status=405), headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> ProblemResponse:

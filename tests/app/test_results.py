@@ -58,6 +58,23 @@ def test_report_and_preview(client: TestClient, job_id: str, worker: HandWorker)
     assert preview.content == files["sample-01/preview.png"]
 
 
+def test_report_and_preview_of_each_sample(client: TestClient, job_id: str, worker: HandWorker) -> None:
+    worker.deliver(job_id)
+    job = worker.ledger.get_job(job_id)
+    assert job is not None
+    worker.artifacts.put_bytes(f"{job.result_key}sample-02/report.json", b'{"second": true}')
+    worker.artifacts.put_bytes(f"{job.result_key}sample-02/preview.png", b"second")
+    assert client.get(f"/v1/jobs/{job_id}/report?sample=1").json() == {"spec": EDIT}
+    assert client.get(f"/v1/jobs/{job_id}/report?sample=2").json() == {"second": True}
+    assert client.get(f"/v1/jobs/{job_id}/preview.png?sample=2").content == b"second"
+    for name in ("report", "preview"):
+        path = f"/v1/jobs/{job_id}/{name}{'.png' if name == 'preview' else ''}"
+        absent = client.get(f"{path}?sample=3")
+        assert (absent.status_code, problem_type(absent)) == (404, f"no-{name}")
+        for sample in ("0", "65", "../1", ""):
+            assert client.get(path, params={"sample": sample}).status_code == 422
+
+
 def frames(text: str) -> list[dict[str, str]]:
     blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
     return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]  # type: ignore[misc]

@@ -151,7 +151,7 @@ def _with_references(attributes: dict[str, Any], at: Located, root: str) -> dict
 
 def _in_utf8(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes, with what items of sequences say of their own encoding as DICOM JSON has it: UTF-8 (PS3.18 F.2)."""
-    found = {}
+    found: dict[str, Any] = {}
     for tag, element in attributes.items():
         if tag == CHARACTER_SET:
             found |= _UTF8

@@ -3,12 +3,12 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
+from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep, require_json_body
 from spinepaint.app.openapi import SPEC, multipart
 from spinepaint.app.problems import validation_response
 from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView
@@ -21,7 +21,7 @@ from spinepaint.store.models import JobState
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
-@router.post("/jobs", status_code=202, response_model=JobView)
+@router.post("/jobs", status_code=202, response_model=JobView, dependencies=[Depends(require_json_body)])
 def create_job(body: JobRequest, ledger: LedgerDep, settings: SettingsDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Queue an edit of a series."""
     series = ledger.source_of(body.series_uid) if body.series_uid else ledger.get_series(str(body.series_id))

@@ -1,18 +1,23 @@
 """What jobs deliver: the series, the report, the preview."""
 
+import json
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from spinepaint.app.deps import ArtifactsDep, LedgerDep
 from spinepaint.app.results import DICOM_PARTS, ZIP, result_response, succeeded
+from spinepaint.app.schemas import MAX_SAMPLES
 from spinepaint.app.submission import known_job
 from spinepaint.imaging.errors import Refusal
+from spinepaint.store.artifacts import ArtifactStore
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
+Sample = Annotated[int, Query(ge=1, le=MAX_SAMPLES, description="Which sample, counted from 1")]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -25,18 +30,27 @@ def get_result(
 
 
 @router.get("/report")
-def get_report(job_id: UUID, ledger: LedgerDep) -> dict[str, Any]:
-    """The report of the first sample."""
+def get_report(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> dict[str, Any]:
+    """The report of one sample, the first where none is named; 404 where there are not as many."""
     job = known_job(ledger, str(job_id))
-    succeeded(job)
-    return job.report or {}
+    prefix = succeeded(job)
+    if sample == 1:
+        return job.report or {}
+    report: dict[str, Any] = json.loads(_of_sample(artifacts, prefix, sample, "report.json"))
+    return report
 
 
 @router.get("/preview.png", response_class=Response, responses={200: {"content": {"image/png": _BINARY}}})
-def get_preview(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep) -> Response:
-    """Before, after and difference at the landmark, of the first sample."""
+def get_preview(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> Response:
+    """Before, after and difference at the landmark of one sample, the first where none is named."""
     prefix = succeeded(known_job(ledger, str(job_id)))
+    return Response(_of_sample(artifacts, prefix, sample, "preview.png"), media_type="image/png")
+
+
+def _of_sample(artifacts: ArtifactStore, prefix: str, sample: int, name: str) -> bytes:
+    """A file of one sample of a result. Raises Refusal 404."""
     try:
-        return Response(artifacts.get(f"{prefix}sample-01/preview.png"), media_type="image/png")
+        return artifacts.get(f"{prefix}sample-{sample:02d}/{name}")
     except FileNotFoundError:
-        raise Refusal("no-preview", "This result has no preview.", status=404) from None
+        slug = f"no-{PurePosixPath(name).stem}"
+        raise Refusal(slug, f"This result has no {name} of sample {sample}.", status=404) from None
