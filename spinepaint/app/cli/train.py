@@ -2,13 +2,13 @@
 
 import json
 import random
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spinepaint.app.cli.output import progress_bar
 from spinepaint.app.cli.signals import unwound_by_sigterm
 from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology
 
@@ -22,6 +22,14 @@ class Network(StrEnum):
     BUNDLE = "bundle"
 
 
+class Contrast(StrEnum):
+    """Which series a phantom gets."""
+
+    T2 = "T2"
+    T1 = "T1"
+    BOTH = "both"
+
+
 class DataSet(StrEnum):
     """Layouts of annotated data that can be read."""
 
@@ -32,11 +40,14 @@ class DataSet(StrEnum):
 
 def phantom(
     out: Annotated[Path, typer.Argument(file_okay=False, help="A new or empty folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many series.")] = 10,
+    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many spines.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The first one's seed; each next takes the next.")] = 0,
     pathology: Annotated[list[Pathology] | None, typer.Option(help="May be repeated; healthy when left out.")] = None,
+    weighting: Annotated[Contrast, typer.Option(help="Which series of each spine.")] = Contrast.T2,
+    seg: Annotated[bool, typer.Option("--seg", help="The segmentation as DICOM SEG too.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; the output is the same.")] = 2,
 ) -> None:
-    """Write sagittal T2 series of invented spines, and what is true of each in truth.json.
+    """Write sagittal series of invented spines, their exact segmentation, and what is true of each in truth.json.
 
     Each asked pathology comes once in every spine, at a level and severity drawn from the seed. They appear once all
     of them are complete.
@@ -44,25 +55,21 @@ def phantom(
     if out.exists() and any(out.iterdir()):
         raise typer.BadParameter(f"{out} is not empty", param_hint="OUT")
 
-    from spinepaint.training.phantom import make_phantom, write_series
+    from spinepaint.training.phantom import Weighting
+    from spinepaint.training.phantom.examinations import LEGEND, Examination, write_examinations
     from spinepaint.worker.outputs import publish, staging
 
+    asked = (Weighting.T2, Weighting.T1) if weighting is Contrast.BOTH else (Weighting(weighting.value),)
+    items = [Examination(number, _lesions(pathology or [], number), asked, seg) for number in range(seed, seed + n)]
     truth = {}
-    with unwound_by_sigterm(), staging(out) as folder:
-        for number in range(seed, seed + n):
-            spine = make_phantom(number, _lesions(pathology or [], number))
-            name = f"phantom-{number:06d}"
-            write_series(spine, folder / name, seed=number)
-            truth[name] = {
-                "seed": number,
-                "disc_centres_lps_mm": spine.disc_centres_lps_mm,
-                "landmarks_lps_mm": spine.landmarks_lps_mm,
-                "conditions": spine.conditions,
-                "morphometry": {fsu: asdict(measures) for fsu, measures in spine.morphometry.items()},
-            }
+    with unwound_by_sigterm(), staging(out) as folder, progress_bar() as report:
+        for name, found in write_examinations(items, folder, workers):
+            truth[name] = found
+            report(f"{len(truth)} of {n} spines", len(truth) / n)
         (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+        (folder / "segmentation" / "legend.json").write_text(json.dumps(LEGEND, indent=1) + "\n")
         publish(folder, out)
-    typer.echo(f"{n} series in {out}", err=True)
+    typer.echo(f"{n} spines in {out}", err=True)
 
 
 def _lesions(pathologies: list[Pathology], seed: int) -> dict[str, tuple[str, str]]:
