@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench import dicom, gateway, inpainting, scheduler
+from bench import dicom, gateway, inpainting, phantom, scheduler
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
         "inpaint": inpainting.measure(arguments.runs),
         "dicom": dicom.measure(arguments.runs),
         "scheduler": scheduler.measure(arguments.runs),
+        "phantom": phantom.measure(arguments.runs),
         "gateway": gateway.measure(),
     }
     for name, rows in figures.items():
