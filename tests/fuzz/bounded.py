@@ -1,5 +1,6 @@
 """Runs cases in a process that may use so much memory and no more, and so much time a case and no more."""
 
+import faulthandler
 import mmap
 import os
 import resource
@@ -17,7 +18,7 @@ from tests.fuzz.seeds import Seed
 
 MEMORY_BYTES = 2**29  # above what the process has when it starts
 CASE_S = 2.0  # of processor time
-SILENCE_S = 60.0  # of wall time, for a process that waits for something
+SILENCE_S = 240.0  # of wall time, for a process that waits for something; a busy machine may take long over CASE_S
 BATCH = 500  # a child's; its memory is given back with it, and its time is what --seconds may be over
 _SIGNALS = {signal.SIGPROF: "hang", signal.SIGKILL: "killed"}
 
@@ -59,6 +60,7 @@ def _run_batch(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path)
 def _work(run_seed: int, batch: list[int], seeds: list[Seed], folder: Path, at_work: mmap.mmap, tell: Tell) -> None:
     """The child's. What decoders print is of no interest, what a case raises is."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    faulthandler.disable()  # it keeps a stderr of its own
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for index in batch:
         at_work[:8] = struct.pack("q", index)

@@ -8,7 +8,7 @@ from spinepaint.imaging.reading import check
 from tests.forked import Child, Tell
 
 MIB = 2**20
-SILENCE_S = 300.0  # of wall time, on a machine that does other things
+SILENCE_S = 240.0  # of wall time, on a machine that does other things
 
 
 def refusal_within(source: Path, *, memory_mib: int, seconds: float = 10.0, caps: Caps = DEFAULT_CAPS) -> str | None:
