@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select, tuple_
+from sqlalchemy import exists, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_deliveries import owe_delivery
+from spinepaint.store.dicom_models import DicomSeries
 from spinepaint.store.errors import AlreadyFinished, BadCursor, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, Batch, Event, Job, JobState, Series
@@ -134,14 +135,22 @@ class JobBook(Database):
             return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.batch_index)))
 
     def list_jobs(
-        self, state: JobState | str | None = None, cursor: str | None = None, limit: int = 50, tenant: str | None = None
+        self,
+        state: JobState | str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+        tenant: str | None = None,
+        series_uid: str | None = None,
     ) -> Page:
-        """A page of jobs, newest first. Raises BadCursor."""
+        """A page of jobs, newest first; with a Series Instance UID those that read or made such a series. Raises BadCursor."""
         query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
         if state is not None:
             query = query.where(Job.state == str(state))
         if tenant is not None:
             query = query.where(Job.tenant == tenant)
+        if series_uid is not None:
+            made = exists().where(DicomSeries.job_id == Job.id, DicomSeries.series_uid == series_uid)
+            query = query.where(or_(Job.spec["series_uid"].as_string() == series_uid, made))
         if cursor is not None:
             query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_decode_cursor(cursor)))
         with self.read() as session:

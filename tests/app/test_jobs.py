@@ -129,6 +129,10 @@ def test_pages_and_states(client: TestClient, series_id: str, worker: HandWorker
     assert ([job["id"] for job in second["jobs"]], second["next"]) == ([ids[0]], None)
     done = client.get("/v1/jobs", params={"state": "succeeded"}).json()["jobs"]
     assert [job["id"] for job in done] == [ids[0]]
+    uid = client.get(f"/v1/series/{series_id}").json()["series_uid"]
+    assert len(client.get("/v1/jobs", params={"series_uid": uid}).json()["jobs"]) == 3
+    assert client.get("/v1/jobs", params={"series_uid": "1.2.3"}).json()["jobs"] == []
+    assert client.get("/v1/jobs", params={"series_uid": "x"}).status_code == 422
     assert problem_type(client.get("/v1/jobs", params={"cursor": "nonsense"})) == "bad-cursor"
     assert client.get("/v1/jobs", params={"state": "lost"}).status_code == 422
 

@@ -139,3 +139,11 @@ def test_a_reader_keeps_no_deletion_from_being_done(ledger: Ledger, series: Seri
         assert session.scalar(text("SELECT count(*) FROM jobs")) == 1
         ledger.delete_job(job.id)
     assert ledger.get_job(job.id) is None
+
+
+def test_jobs_are_found_by_what_they_read_or_made(ledger: Ledger, series: Series) -> None:
+    first, second = finish(ledger, series), finish(ledger, series, "1.2.8")
+    ledger.submit_job(series.id, {})
+    assert [job.id for job in ledger.list_jobs(series_uid="1.2.9").jobs] == [first.id]
+    assert [job.id for job in ledger.list_jobs(series_uid="1.2.1").jobs] == [second.id, first.id]
+    assert ledger.list_jobs(series_uid="1.2").jobs == []

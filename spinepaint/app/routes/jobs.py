@@ -11,7 +11,7 @@ from starlette.responses import Response
 from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep, require_json_body
 from spinepaint.app.openapi import SPEC, multipart
 from spinepaint.app.problems import validation_response
-from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView
+from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView, Uid
 from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_ready, job_views, known_job, preferred_wait_s, submit
 from spinepaint.app.uploads import received
 from spinepaint.imaging.errors import Refusal
@@ -67,9 +67,10 @@ def list_jobs(
     state: JobState | None = None,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    series_uid: Annotated[Uid | None, Query(description="Jobs that read or made a series of this UID")] = None,
 ) -> JobPage:
     """Jobs, newest first, a page at a time."""
-    page = ledger.list_jobs(state=state, cursor=cursor, limit=limit)
+    page = ledger.list_jobs(state=state, cursor=cursor, limit=limit, series_uid=series_uid)
     return JobPage(jobs=job_views(ledger, page.jobs), next=page.next_cursor)
 
 
