@@ -58,6 +58,11 @@ def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
     return channels_last(autoencoder.eval().requires_grad_(False))
 
 
+def denoiser_for(autoencoder: SliceAutoencoder, model: dict[str, Any]) -> ConditionalUNet:
+    """A denoiser of the sizes `model`, for as many latent channels as the autoencoder has where `model` does not say."""
+    return ConditionalUNet(UNetConfig(**{"latent_channels": autoencoder.config.latent_channels, **model}))
+
+
 def read_localiser(run: Path) -> DiscLocaliser:
     """The localiser of a bundle or of a run."""
     if (run / SUMS).exists():
@@ -70,7 +75,7 @@ def read_localiser(run: Path) -> DiscLocaliser:
 def assemble(config: BundleTraining) -> dict[str, Any]:
     """Write the bundle; its name and SHA-256."""
     autoencoder = read_autoencoder(Path(config.autoencoder), config.autoencoder_model)
-    unet = ConditionalUNet(UNetConfig(**config.inpainter_model))
+    unet = denoiser_for(autoencoder, config.inpainter_model)
     parts = torch.load(Path(config.inpainter) / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
     unet.load_state_dict(parts["average"])
     localiser = read_localiser(Path(config.localiser))

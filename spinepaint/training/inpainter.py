@@ -16,10 +16,10 @@ from spinepaint.models.bundle import CropConfig, ScheduleConfig
 from spinepaint.models.inpaint import METHODS, Draw, Inpainter, inpaint, noise_weight
 from spinepaint.models.memory import channels_last
 from spinepaint.models.schedule import add_noise, alpha_bar_table, voxel_times
-from spinepaint.models.unet import ConditionalUNet, UNetConfig
+from spinepaint.models.unet import ConditionalUNet
 from spinepaint.models.weighting import gaussian_weight
 from spinepaint.training import parallel
-from spinepaint.training.bundles import read_autoencoder
+from spinepaint.training.bundles import denoiser_for, read_autoencoder
 from spinepaint.training.crop_drawing import CropDrawer
 from spinepaint.training.crops import load_latents
 from spinepaint.training.fitting import Patience, Stateful, cosine_rate, fit, generator_for
@@ -102,25 +102,25 @@ class InpainterTask:
     def __init__(self, config: InpainterTraining) -> None:
         parallel.start()
         torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
         self.config = config
         self.device = parallel.training_device()
         crop = CropConfig(**config.crop)
         self.crops = CropDrawer(crop.extent_mm, crop.grid)
         schedule = ScheduleConfig()
         self.alpha_bar = alpha_bar_table(schedule.steps, schedule.beta_start, schedule.beta_end)
-        self.unet = channels_last(ConditionalUNet(UNetConfig(**config.model)))
+        data = LatentData(**config.data)
+        self.autoencoder = read_autoencoder(Path(data.autoencoder), data.autoencoder_model).to(self.device)
+        torch.manual_seed(config.seed)
+        self.unet = channels_last(denoiser_for(self.autoencoder, config.model))
         if config.weights:
             self.unet.load_state_dict(_starting_weights(Path(config.weights), self.unet))
         self.unet.to(self.device)
         self.average = Average(self.unet, config.ema)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.rate, weight_decay=1e-4)
-        data = LatentData(**config.data)
         if parallel.rank() == 0:
             prepare(data)
         parallel.wait_for_first()
         shards = prepare(data)
-        self.autoencoder = read_autoencoder(Path(data.autoencoder), data.autoencoder_model).to(self.device)
         self.sources = [load_latents(paths) for kind, paths in shards.items() if not kind.endswith(HELD_OUT)]
         self.held_out = {
             kind.removesuffix(HELD_OUT): load_latents(paths) for kind, paths in shards.items() if kind.endswith(HELD_OUT)

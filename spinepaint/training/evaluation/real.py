@@ -56,6 +56,10 @@ class RealLevels:
         """Number of discs graded herniated that can be cropped."""
         return len(self._source.herniated)
 
+    def clean_disc(self, number: int) -> Donor:
+        """Disc `number` of those graded free of herniation."""
+        return self._source.clean[number]
+
     def lifted(self, donor: Donor, view: int) -> tuple[Volume, Vector]:
         """A disc's pseudo-volume and its posterior margin; `view` seeds the turn, shift, scale and warp."""
         rng = np.random.default_rng((donor.patient, donor.box.ivd_label, view))
@@ -70,7 +74,7 @@ class RealLevels:
 
     def painted(self, models: Bundle, number: int, variant: str, *, steps: int, seed: int) -> Cases:
         """Clean disc `number` with each herniation painted by one variant, or untouched."""
-        donor = self._source.clean[number]
+        donor = self.clean_disc(number)
         volume, margin = self.lifted(donor, 0)
         rows = []
         for condition in HERNIATIONS[: 1 if variant == UNTOUCHED else None]:
