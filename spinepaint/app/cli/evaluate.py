@@ -19,7 +19,9 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(help="Commas between; the first is the one served. Add :blind to hide the donor from the network.")
     ] = "weighted,masked,repaint,differential",
-    parts: Annotated[str, typer.Option(help="Commas between.")] = "tables,presence,blending,memorisation,downstream,real,reconstruction",
+    parts: Annotated[
+        str, typer.Option(help="Commas between.")
+    ] = "tables,presence,blending,memorisation,downstream,real,reconstruction",
     real: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="A folder of SPIDER's slices.")] = None,
     steps: Annotated[int | None, typer.Option(min=2, help="Of the solver; the bundle's own when left out.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
