@@ -12,6 +12,8 @@ from spinepaint.training.phantom.tissues import VERTEBRAE, Tissue
 
 F32 = NDArray[np.float32]
 
+PLATE_EDGE_MM = 1.0  # how far past the end plates' planes a disc reaches, where the bodies' corners are rounded
+
 
 def end_plates(anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], i: int, x: F32, d: F32) -> tuple[F32, F32]:
     """s of the upper and lower end plate of vertebra `i` at (x, d), in mm.
@@ -47,7 +49,10 @@ def _footprint(anatomy: Anatomy, box: Box) -> tuple[F32, F32]:
 def paint_discs(
     canvas: Canvas, anatomy: Anatomy, line: Centreline, lesions: tuple[Lesion, ...], signals: Signals, seed: int
 ) -> None:
-    """Annulus with its nucleus, between the middles of neighbouring bodies; the bodies go over it."""
+    """Annulus with its nucleus, between the middles of neighbouring bodies; the bodies go over it.
+
+    What is left of it before, behind and beside the waist of a body stands for the ligaments there: it is as dark, but no disc.
+    """
     for i in range(len(VERTEBRAE) - 1):
         reach_d, reach_x = anatomy.plate_depth[i] + 4.0, anatomy.plate_width[i] / 2 + 3.0
         box = canvas.box((anatomy.body_s[i], anatomy.body_s[i + 1]), (-reach_d, 1.5), (-reach_x, reach_x))
@@ -59,7 +64,12 @@ def paint_discs(
         distance = np.maximum(np.maximum(front - bulge - box.d, box.d - back), np.abs(box.x) - half_width - bulge)
         # fibres of the annulus: a little brighter inside than at the rim
         value = np.float32(signals.annulus) * (1 + np.float32(0.5) * np.clip(-distance / np.float32(8.0), 0, 1))
-        canvas.paint(box, canvas.alpha(distance.astype(np.float32)), value.astype(np.float32), Tissue.ANNULUS, i + 1)
+        alpha = canvas.alpha(distance.astype(np.float32))
+        canvas.paint(box, alpha, value.astype(np.float32), Tissue.BACKGROUND)
+        _, above = end_plates(anatomy, line, lesions, i, box.x, box.d)
+        below, _ = end_plates(anatomy, line, lesions, i + 1, box.x, box.d)
+        between = np.maximum(above - box.s, box.s - below) < PLATE_EDGE_MM
+        canvas.mark(box, (alpha >= 0.5) & between, Tissue.ANNULUS, i + 1)
         _paint_nucleus(canvas, box, anatomy, line, lesions, signals, i, seed)
 
 

@@ -157,9 +157,13 @@ class Canvas:
         signal += alpha * (np.asarray(value, np.float32) - signal)
         cover += alpha * (np.float32(1) - cover)
         if tissue is not None:
-            most = alpha >= 0.5
-            self.labels[box.index][most] = tissue
-            self.levels[box.index][most] = 0 if level is None else level
+            self.mark(box, alpha >= 0.5, tissue, level)
+
+    def mark(self, box: Box, where: NDArray[np.bool_], tissue: Tissue, level: int | None = None) -> None:
+        """Make `tissue` the label of a part of the box, and leave its signal."""
+        where = np.broadcast_to(where, self.labels[box.index].shape)
+        self.labels[box.index][where] = tissue
+        self.levels[box.index][where] = 0 if level is None else level
 
     def average(self, n_sub: int) -> tuple[F32, F32]:
         """Partial volume: mean of signal and coverage over the sub-slices of each slice."""
