@@ -1,6 +1,6 @@
 """The choices of CLI and API that are not in the vocabulary: how the edit is made.
 
-They repeat the names that `models/samplers.py` registers, because that room imports torch and this one
+They repeat the names that `models/samplers.py` and `models/localisers.py` register, because that room imports torch and this one
 never does; a test holds the two together.
 """
 
@@ -26,3 +26,4 @@ class Localiser(StrEnum):
     """How discs are found."""
 
     HEATMAP = "heatmap"
+    RL = "rl"

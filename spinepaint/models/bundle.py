@@ -19,6 +19,7 @@ from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.inpaint import Inpainter
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.memory import channels_last
+from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from spinepaint.models.schedule import alpha_bar_table
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
@@ -73,7 +74,7 @@ class PasteConfig:
 
 @dataclass(frozen=True)
 class BundleConfig:
-    """Everything in `config.json`."""
+    """Everything in `config.json`. A part that is None is not in the bundle."""
 
     name: str
     crop: CropConfig = field(default_factory=CropConfig)
@@ -83,6 +84,7 @@ class BundleConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     localiser: LocaliserConfig = field(default_factory=LocaliserConfig)
+    rl_localiser: RlLocaliserConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Bundle:
     inpainter: Inpainter
     localiser: DiscLocaliser
     sha256: str
+    rl_localiser: RlLocaliser | None = None
 
 
 def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | None:
@@ -111,7 +114,7 @@ def guidance_for(sampling: SamplingConfig, condition: int) -> float:
 def save_bundle(folder: Path, config: BundleConfig, networks: Mapping[str, nn.Module], card: str) -> str:
     """Write a bundle in half precision; its SHA-256.
 
-    `networks`: `autoencoder`, `inpainter` and `localiser`, whose sizes `config` holds.
+    `networks`: `autoencoder`, `inpainter` and `localiser`, and `rl_localiser` where there is one; `config` holds their sizes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in networks.items():
@@ -159,7 +162,7 @@ def read_config(folder: Path) -> BundleConfig:
     """The configuration of a bundle; BundleError where it is not one that this version understands."""
     try:
         raw: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        parts = {
+        parts: dict[str, Any] = {
             "crop": CropConfig,
             "schedule": ScheduleConfig,
             "sampling": SamplingConfig,
@@ -168,6 +171,8 @@ def read_config(folder: Path) -> BundleConfig:
             "unet": UNetConfig,
             "localiser": LocaliserConfig,
         }
+        optional = {"rl_localiser": RlLocaliserConfig}  # bundles of earlier versions do not name it
+        parts |= {name: make for name, make in optional.items() if raw.get(name) is not None}
         built = {name: make(**tuples(raw[name])) for name, make in parts.items()}
         return BundleConfig(name=str(raw["name"]), **built)
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -181,6 +186,9 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     autoencoder, unet = SliceAutoencoder(config.autoencoder), ConditionalUNet(config.unet)
     localiser = DiscLocaliser(config.localiser)
     networks: dict[str, nn.Module] = {"autoencoder": autoencoder, "inpainter": unet, "localiser": localiser}
+    rl_localiser = RlLocaliser(config.rl_localiser) if config.rl_localiser else None
+    if rl_localiser is not None:
+        networks["rl_localiser"] = rl_localiser
     for name, network in networks.items():
         state = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
         try:
@@ -189,7 +197,8 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
             raise BundleError(f"bundle {folder.name!r}: {name}.safetensors does not fit config.json") from error
         channels_last(network.eval().requires_grad_(False)).to(device)
     table = alpha_bar_table(config.schedule.steps, config.schedule.beta_start, config.schedule.beta_end)
-    return Bundle(config, Inpainter(autoencoder, unet, table, config.crop.extent_mm), localiser, bundle_sha256(folder))
+    inpainter = Inpainter(autoencoder, unet, table, config.crop.extent_mm)
+    return Bundle(config, inpainter, localiser, bundle_sha256(folder), rl_localiser)
 
 
 def tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from spinepaint.models.bundle import (
 )
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.memory import channels_last
+from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
 
@@ -28,7 +29,8 @@ from spinepaint.models.unet import ConditionalUNet, UNetConfig
 class BundleTraining:
     """Settings of `spinepaint train bundle`: the runs whose weights belong together, and the defaults to serve them with.
 
-    `autoencoder` and `localiser` are runs' folders, or bundles to take them from; `card` is the model card's text file.
+    `autoencoder`, `localiser` and `rl_localiser` (a bundle may do without it) are runs' folders, or bundles to take them from;
+    `card` is the model card's text file.
     """
 
     name: str
@@ -42,6 +44,7 @@ class BundleTraining:
     sampling: dict[str, Any] = field(default_factory=dict)
     paste: dict[str, Any] = field(default_factory=dict)
     crop: dict[str, Any] = field(default_factory=dict)
+    rl_localiser: str | None = None
 
 
 def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
@@ -72,6 +75,18 @@ def read_localiser(run: Path) -> DiscLocaliser:
     return localiser
 
 
+def read_rl_localiser(run: Path) -> RlLocaliser:
+    """The agents' network of a bundle or of a run; ValueError where the bundle has none."""
+    if (run / SUMS).exists():
+        network = load_bundle(run).rl_localiser
+        if network is None:
+            raise ValueError(f"bundle {run.name!r} has no agents' network")
+        return network
+    network = RlLocaliser(RlLocaliserConfig(**json.loads((run / "config.json").read_text())))
+    network.load_state_dict({key: value.float() for key, value in load_file(run / "rl_localiser.safetensors").items()})
+    return network.eval().requires_grad_(False)
+
+
 def assemble(config: BundleTraining) -> dict[str, Any]:
     """Write the bundle; its name and SHA-256."""
     autoencoder = read_autoencoder(Path(config.autoencoder), config.autoencoder_model)
@@ -79,6 +94,7 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
     parts = torch.load(Path(config.inpainter) / "checkpoint.pt", map_location="cpu", weights_only=True)["parts"]
     unet.load_state_dict(parts["average"])
     localiser = read_localiser(Path(config.localiser))
+    rl_localiser = read_rl_localiser(Path(config.rl_localiser)) if config.rl_localiser else None
     bundle = BundleConfig(
         name=config.name,
         crop=CropConfig(**config.crop),
@@ -87,7 +103,10 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
         autoencoder=autoencoder.config,
         unet=unet.config,
         localiser=localiser.config,
+        rl_localiser=rl_localiser.config if rl_localiser else None,
     )
     networks = {"autoencoder": autoencoder, "inpainter": unet, "localiser": localiser}
+    if rl_localiser:
+        networks["rl_localiser"] = rl_localiser
     digest = save_bundle(Path(config.folder), bundle, networks, Path(config.card).read_text())
     return {"name": config.name, "sha256": digest}

@@ -13,7 +13,7 @@ from spinepaint.imaging.errors import Refusal
 def train(kind: str, config: Path) -> dict[str, Any]:
     """Run or resume a training; its last figures.
 
-    kind: autoencoder, inpainter, localiser or bundle. Raises Refusal for a file that does not hold the settings.
+    kind: autoencoder, inpainter, localiser, rl-localiser or bundle. Raises Refusal for a file that does not hold the settings.
     """
     settings_type, run = _task(kind)
     try:
@@ -44,13 +44,28 @@ def _task(kind: str) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
     if kind == "localiser":
         from spinepaint.training.localiser import LocaliserTraining, fit
 
-        def run(settings: Any) -> dict[str, Any]:
-            folders = {"run_dir": Path(settings.run_dir), "spider": Path(settings.spider) if settings.spider else None}
-            return {"weights": str(fit(replace(settings, **folders)))}
+        return LocaliserTraining, _in_folders(fit)
+    if kind == "rl-localiser":
+        from spinepaint.training.rl_localiser import RlLocaliserTraining
+        from spinepaint.training.rl_localiser import fit as fit_agents
 
-        return LocaliserTraining, run
+        return RlLocaliserTraining, _in_folders(fit_agents)
     if kind == "bundle":
         from spinepaint.training.bundles import BundleTraining, assemble
 
         return BundleTraining, assemble
-    raise Refusal("unknown-training", f"There is no training {kind!r}.", "Choose: autoencoder, inpainter, localiser or bundle.")
+    raise Refusal(
+        "unknown-training",
+        f"There is no training {kind!r}.",
+        "Choose: autoencoder, inpainter, localiser, rl-localiser or bundle.",
+    )
+
+
+def _in_folders(fit: Callable[[Any], Path]) -> Callable[[Any], dict[str, Any]]:
+    """A localiser's training from settings as YAML has them, whose folders are text."""
+
+    def run(settings: Any) -> dict[str, Any]:
+        folders = {"run_dir": Path(settings.run_dir), "spider": Path(settings.spider) if settings.spider else None}
+        return {"weights": str(fit(replace(settings, **folders)))}
+
+    return run

@@ -14,19 +14,26 @@ from spinepaint.training.bundles import BundleTraining
 from spinepaint.training.inpainter import InpainterTraining
 from spinepaint.training.latent_data import LatentData
 from spinepaint.training.localiser import LocaliserTraining
+from spinepaint.training.rl_localiser import RlLocaliserTraining
 
 FOLDER = Path(spinepaint.training.__file__).parent / "configs"
 KINDS = {
     "autoencoder": AutoencoderTraining,
     "inpainter": InpainterTraining,
     "localiser": LocaliserTraining,
+    "rl-localiser": RlLocaliserTraining,
     "bundle": BundleTraining,
 }
 
 
+def _kind(path: Path) -> str:
+    """The longest kind that the file's name ends in: `lite-rl-localiser` is no `localiser`."""
+    return max((kind for kind in KINDS if path.stem.endswith(f"-{kind}")), key=len)
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_configuration_is_understood(path: Path) -> None:
-    settings = KINDS[path.stem.rsplit("-", 1)[1]](**yaml.safe_load(path.read_text()))
+    settings = KINDS[_kind(path)](**yaml.safe_load(path.read_text()))
     if isinstance(settings, InpainterTraining):
         LatentData(**settings.data)
         with torch.device("meta"):

@@ -22,6 +22,13 @@ class Network(StrEnum):
     BUNDLE = "bundle"
 
 
+class LocaliserKind(StrEnum):
+    """Which localiser."""
+
+    HEATMAP = "heatmap"
+    RL = "rl"
+
+
 class Contrast(StrEnum):
     """Which series a phantom gets."""
 
@@ -85,11 +92,14 @@ def _lesions(pathologies: list[Pathology], seed: int) -> dict[str, tuple[str, st
 def train(
     network: Annotated[Network, typer.Argument(help="What to train.")],
     config: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A YAML file.")],
+    kind: Annotated[LocaliserKind, typer.Option(help="Which localiser to train.")] = LocaliserKind.HEATMAP,
 ) -> None:
     """Fit one of the networks, or join fitted ones into a bundle."""
+    if kind is not LocaliserKind.HEATMAP and network is not Network.LOCALISER:
+        raise typer.BadParameter(f"only a localiser has kinds, not {network.value}", param_hint="--kind")
     from spinepaint.training.cli import train as fit
 
-    fit(network.value, config)
+    fit("rl-localiser" if kind is LocaliserKind.RL else network.value, config)
 
 
 def manifest(
