@@ -1,6 +1,8 @@
 """Sizes of the segmenter's two networks, and how it is sampled. JSON-able, as a bundle keeps them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 STRUCTURES = ("vertebrae", "discs", "canal")
 """The mask channels in order; in a label volume they are 1, 2 and 3. Vertebrae are vertebral bodies, those of the sacrum too."""
@@ -61,3 +63,17 @@ class SegmenterConfig:
         """What the sides of an image must be multiples of."""
         halvings = (len(self.plain.filters) - 1, len(self.denoiser.widths) - 1)
         return max(self.plain.unshuffle << halvings[0], self.denoiser.unshuffle << halvings[1])
+
+
+def segmenter_config(raw: Mapping[str, Any]) -> SegmenterConfig:
+    """The configuration that JSON or YAML holds. Raises KeyError, TypeError or ValueError for another."""
+    parts: dict[str, dict[str, Any]] = {
+        name: {key: tuple(value) if isinstance(value, list) else value for key, value in raw[name].items()}
+        for name in ("plain", "denoiser")
+    }
+    return SegmenterConfig(
+        plain=PlainConfig(**parts["plain"]),
+        denoiser=DenoiserConfig(**parts["denoiser"]),
+        ensemble=EnsembleConfig(**raw["ensemble"]),
+        spacing_mm=float(raw["spacing_mm"]),
+    )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spinepaint.models.schedule import add_noise
 from spinepaint.models.segmentation.config import EnsembleConfig
-from spinepaint.models.segmentation.networks import Denoiser, ImageEncoder
+from spinepaint.models.segmentation.networks import Denoiser, DiffusionNetwork
 
 _OFFSET = 0.008  # s of the cosine schedule
 _LEAST_PROBABILITY = 1e-6
@@ -72,7 +72,7 @@ def ddim(denoiser: Denoiser, features: list[Tensor], image: Tensor, x: Tensor, u
 
 
 def ensemble(
-    encoder: ImageEncoder, denoiser: Denoiser, image: Tensor, start: Tensor, config: EnsembleConfig, generator: torch.Generator
+    network: DiffusionNetwork, image: Tensor, start: Tensor, config: EnsembleConfig, generator: torch.Generator
 ) -> Drawn:
     """Draw S samples from a pre-segmentation and average their last T_s steps, the certain and the late ones most.
 
@@ -83,12 +83,12 @@ def ensemble(
     """
     us = times(config.steps, config.most_evaluations)
     last = min(config.last_steps, len(us) - 1)
-    features = encoder(image)
+    features = network.encoder(image)
     sums = [torch.zeros_like(start) for _ in range(2 * last)]
     for _ in range(config.samples):
         noise = torch.randn(start.shape, generator=generator).to(start)
         x = noised(start, torch.full((len(start),), us[0], device=start.device), noise)
-        for k, logits in enumerate(ddim(denoiser, features, image, x, us), start=last - len(us) + 1):
+        for k, logits in enumerate(ddim(network.denoiser, features, image, x, us), start=last - len(us) + 1):
             if k >= 0:
                 sums[k] += logits / config.samples
                 sums[last + k] += (2 * torch.sigmoid(logits) - 1) / config.samples

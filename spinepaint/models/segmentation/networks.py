@@ -111,3 +111,17 @@ class Denoiser(nn.Module):
             h = up(torch.cat([fine, functional.interpolate(narrow(h), scale_factor=2, mode="nearest")], dim=1), time)
         logits: Tensor = functional.pixel_shuffle(self.head(h), self.config.unshuffle)
         return logits
+
+
+class DiffusionNetwork(nn.Module):
+    """The image encoder and the denoiser, which are trained and kept together."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.encoder = ImageEncoder(config)
+        self.denoiser = Denoiser(config)
+
+    def forward(self, x: Tensor, u: Tensor, image: Tensor) -> Tensor:
+        """Logits of the clean masks; the arguments are those of `Denoiser.forward`."""
+        logits: Tensor = self.denoiser(x, u, image, self.encoder(image))
+        return logits

@@ -12,7 +12,7 @@ from torch.nn import functional
 from spinepaint.models.localiser import normalise, to_grid
 from spinepaint.models.segmentation.config import NEIGHBOURS, EnsembleConfig, SegmenterConfig
 from spinepaint.models.segmentation.diffusion import Drawn, ensemble, uncertainty_of
-from spinepaint.models.segmentation.networks import Denoiser, ImageEncoder, PlainSegmenter
+from spinepaint.models.segmentation.networks import DiffusionNetwork, PlainSegmenter
 
 _BATCH = 4  # slices at once: more are no faster on a CPU
 
@@ -25,8 +25,7 @@ class Segmenters:
 
     config: SegmenterConfig
     plain: PlainSegmenter
-    encoder: ImageEncoder
-    denoiser: Denoiser
+    diffusion: DiffusionNetwork
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def draw(models: Segmenters, image: Tensor, how: EnsembleConfig | None, generato
         probability = torch.sigmoid(models.plain(image).float())
         if how is None:
             return Drawn(probability, uncertainty_of(probability))
-        return ensemble(models.encoder, models.denoiser, image, pre_segmentation(probability), how, generator)
+        return ensemble(models.diffusion, image, pre_segmentation(probability), how, generator)
 
 
 def pre_segmentation(probability: Tensor) -> Tensor:
