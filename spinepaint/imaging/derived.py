@@ -79,7 +79,7 @@ def write_series(
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / f"IM{k + 1:04d}.dcm" for k in range(len(datasets)))
     for path, dataset in zip(paths, datasets, strict=True):
-        write_dataset(path, dataset, provenance)
+        write_dataset(path, dataset, provenance.version)
     return DerivedSeries(study_uid, series_uid, datasets, paths, stored)
 
 

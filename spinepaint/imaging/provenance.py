@@ -124,9 +124,9 @@ def series_description(provenance: Provenance, source: str) -> str:
     return f"{printable(f'SYNTHETIC {provenance.finding()}', _LONG_STRING)}: {source}"[:_LONG_STRING].rstrip(": ")
 
 
-def implementation_version_name(provenance: Provenance) -> str:
+def implementation_version_name(version: str) -> str:
     """Implementation Version Name of the File Meta Information, at most 16 characters."""
-    return printable(f"SPINEPAINT_{provenance.version}", _SHORT_STRING)
+    return printable(f"SPINEPAINT_{version}", _SHORT_STRING)
 
 
 def printable(text: str, characters: int) -> str:
