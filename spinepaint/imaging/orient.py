@@ -1,6 +1,7 @@
 """A series with its axes in one fixed sense, whatever its storage."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,25 @@ _WANTED = ((0, 1.0), (2, -1.0), (1, 1.0))
 
 def orient(volume: Volume) -> Oriented:
     """Permute and flip a sagittal series into the fixed sense; nothing is resampled."""
-    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-    order = [int(np.argmax(np.abs(directions[patient]))) for patient, _ in _WANTED]
-    voxels = volume.voxels.transpose(order)
+    order, flipped = _order_and_flips(volume)
+    voxels = np.flip(volume.voxels.transpose(order), flipped)
     affine = volume.affine.copy()
     affine[:3, :3] = volume.affine[:3, order]
-    for axis, (patient, sense) in enumerate(_WANTED):
-        if affine[patient, axis] * sense < 0:
-            affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
-            affine[:3, axis] *= -1
-            voxels = np.flip(voxels, axis)
+    for axis in flipped:
+        affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
+        affine[:3, axis] *= -1
     return Oriented(voxels, affine)
+
+
+def as_stored(volume: Volume, oriented: NDArray[Any]) -> NDArray[Any]:
+    """An array on the grid of `orient(volume)` back in the axes of `volume`: (slice, row, column) as the series is stored."""
+    order, flipped = _order_and_flips(volume)
+    return np.flip(oriented, flipped).transpose(np.argsort(order))
+
+
+def _order_and_flips(volume: Volume) -> tuple[list[int], tuple[int, ...]]:
+    """Which axis of the series each oriented axis is, and which of the oriented axes are flipped."""
+    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    order = [int(np.argmax(np.abs(directions[patient]))) for patient, _ in _WANTED]
+    flipped = tuple(axis for axis, (patient, sense) in enumerate(_WANTED) if directions[patient, order[axis]] * sense < 0)
+    return order, flipped

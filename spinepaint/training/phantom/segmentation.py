@@ -4,7 +4,6 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
@@ -12,6 +11,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from spinepaint import __version__
+from spinepaint.imaging import nifti
 from spinepaint.imaging.vocabulary import FSU_CODES, VERTEBRAL_CANAL, Fsu
 from spinepaint.imaging.vocabulary import Code as CodedConcept
 from spinepaint.training.phantom.dicom import uid_of
@@ -35,18 +35,10 @@ def _coded(code: CodedConcept) -> Code:
 
 def write_nifti(phantom: Phantom, folder: Path, name: str) -> list[Path]:
     """Write `name`-tissues.nii.gz (values of `Tissue`) and `name`-levels.nii.gz (see `Phantom.levels`) on the series' grid."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for what, labels in (("tissues", phantom.labels), ("levels", phantom.levels)):
-        image = sitk.GetImageFromArray(labels)
-        # SimpleITK counts (column, row, slice) and is LPS, as DICOM is
-        axes = phantom.affine[:3, [2, 1, 0]]
-        spacing = np.linalg.norm(axes, axis=0)
-        image.SetSpacing(spacing.tolist())
-        image.SetDirection((axes / spacing).ravel().tolist())
-        image.SetOrigin(phantom.affine[:3, 3].tolist())
         files.append(folder / f"{name}-{what}.nii.gz")
-        sitk.WriteImage(image, str(files[-1]), True, 1)
+        nifti.write_nifti(files[-1], labels, phantom.affine)
     return files
 
 
