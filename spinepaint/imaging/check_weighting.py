@@ -61,6 +61,14 @@ def t2_evidence(
     return T2Evidence("certain", f"T2 by TE {te:g} ms and TR {tr:g} ms")
 
 
+def is_t1(weighting: Weighting, *, most_echo_time_ms: float = 35.0, most_repetition_time_ms: float = 1200.0) -> bool:
+    """Whether a series is T1-weighted by its times: spin echo, TE and TR short, no inversion recovery."""
+    te, tr = weighting.echo_time_ms, weighting.repetition_time_ms
+    if te is None or tr is None or weighting.echo_planar or weighting.gradient_echo or weighting.inversion:
+        return False
+    return te <= most_echo_time_ms and tr <= most_repetition_time_ms
+
+
 def _times(weighting: Weighting) -> str:
     """The times that are known, in brackets with a space before; empty where none is."""
     times = {"TE": weighting.echo_time_ms, "TR": weighting.repetition_time_ms, "TI": weighting.inversion_time_ms}

@@ -10,7 +10,7 @@ from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.check_geometry import Stack, common_orientation, frames_of, plane_name, stack_frames
 from spinepaint.imaging.check_pixels import LOSSY, check_pixels, is_mr_image
 from spinepaint.imaging.check_report import SeriesVerdict, Verdict
-from spinepaint.imaging.check_weighting import says_localizer, t2_evidence
+from spinepaint.imaging.check_weighting import is_t1, says_localizer, t2_evidence
 from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_names import shown_text
@@ -65,25 +65,32 @@ def refusal_of(problems: Sequence[tuple[Header, BadInstanceError]], detail: str 
 
 
 def judge_series(
-    headers: Sequence[Header], *, asked: bool = False, allow_synthetic: bool = False, caps: Caps = DEFAULT_CAPS
+    headers: Sequence[Header],
+    *,
+    asked: bool = False,
+    allow_synthetic: bool = False,
+    allow_t1: bool = False,
+    caps: Caps = DEFAULT_CAPS,
 ) -> Judgement:
     """Judge all instances that share a Series Instance UID.
 
     A series that is not sagittal T2 is ignored with a reason, one that is but is broken is refused. `asked` says that the caller
-    named this series: then a weighting that cannot be told from the header passes with a warning.
+    named this series: then a weighting that cannot be told from the header passes with a warning. `allow_t1` takes a T1-weighted
+    series as one that is T2-weighted.
     """
     images = tuple(header for header in headers if is_mr_image(header))
-    reason = _why_not_wanted(headers, images, asked)
+    t1 = allow_t1 and bool(images) and is_t1(main_weighting(images))
+    reason = _why_not_wanted(headers, images, asked, t1)
     if reason:
         refusal = Refusal("not-sagittal-t2", "The series that was named is not a sagittal T2 series.", f"It is {reason}.")
         return Judgement(tuple(headers), _verdict(headers, "ignored", reason), refusal=refusal)
     try:
-        stack = _sound_stack(images, allow_synthetic, caps)
+        stack = _sound_stack(images, allow_synthetic, caps, t1)
     except Refusal as refusal:
         return Judgement(tuple(headers), _verdict(headers, "refused", str(refusal)), refusal=refusal)
-    evidence = t2_evidence(main_weighting(images))
-    accepted = _verdict(headers, "accepted", f"sagittal, {evidence.reason}")
-    return Judgement(tuple(headers), accepted, stack, warnings=_warnings(images, stack))
+    weighting = "T1 by its times" if t1 else t2_evidence(main_weighting(images)).reason
+    accepted = _verdict(headers, "accepted", f"sagittal, {weighting}")
+    return Judgement(tuple(headers), accepted, stack, warnings=_warnings(images, stack, t1))
 
 
 def not_an_image(header: Header) -> str:
@@ -102,8 +109,8 @@ def _verdict(headers: Sequence[Header], verdict: Verdict, reason: str) -> Series
     return SeriesVerdict(headers[0].series_uid, headers[0].description, len(headers), verdict, reason)
 
 
-def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: bool) -> str | None:
-    """Why the series is none of ours; None where it is a sagittal T2 series, sound or not."""
+def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: bool, t1: bool) -> str | None:
+    """Why the series is none of ours; None where it is a sagittal T2 series (or a T1 one that is wanted), sound or not."""
     if not images:
         return not_an_image(headers[0])
     weighting = main_weighting(images)
@@ -113,6 +120,8 @@ def _why_not_wanted(headers: Sequence[Header], images: Sequence[Header], asked: 
         return "a projection, not slices"
     if {"FAT", "F"} & set(images[0].image_type):
         return "the fat image of a Dixon series"
+    if t1:
+        return _why_not_sagittal(images)
     evidence = t2_evidence(weighting)
     reasons = [_why_not_sagittal(images), evidence.reason if evidence.level == "no" else None]
     if any(reasons):
@@ -133,7 +142,7 @@ def _why_not_sagittal(images: Sequence[Header]) -> str | None:
     return "a localizer: its slices lie in several planes" if 2 * len(alike) <= len(frames) else None
 
 
-def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) -> Stack:
+def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps, t1: bool) -> Stack:
     """Check every instance, then the instances against each other, then the geometry. Raises Refusal."""
     problems: list[tuple[Header, BadInstanceError]] = []
     for header in images:
@@ -158,7 +167,11 @@ def _sound_stack(images: Sequence[Header], allow_synthetic: bool, caps: Caps) ->
         _refuse_mixed(images, attribute, slug, title)
     stack = stack_frames(images)
     other = [h for h in images if t2_evidence(h.weighting).level == "no"]
-    if other:
+    if t1:
+        odd = [InstanceReason(h.file.name, "not T1", h.sop_instance_uid) for h in images if not is_t1(h.weighting)]
+        if odd:
+            raise Refusal("mixed-weighting", "Some slices of the series are not T1-weighted.", "Send the T1 slices alone.", odd)
+    elif other:
         named = [InstanceReason(h.file.name, t2_evidence(h.weighting).reason, h.sop_instance_uid) for h in other]
         raise Refusal("mixed-weighting", "Some slices of the series are not T2-weighted.", "Send the T2 slices alone.", named)
     return stack
@@ -173,7 +186,7 @@ def _refuse_mixed(images: Sequence[Header], attribute: str, slug: str, title: st
         raise Refusal(slug, title, "Instances of one series have it in common; send one series.", named)
 
 
-def _warnings(images: Sequence[Header], stack: Stack) -> tuple[str, ...]:
+def _warnings(images: Sequence[Header], stack: Stack, t1: bool) -> tuple[str, ...]:
     """What a careful reader would want to know about a series that is taken."""
     first = images[0]
     weighting = main_weighting(images)
@@ -181,7 +194,7 @@ def _warnings(images: Sequence[Header], stack: Stack) -> tuple[str, ...]:
     thickness = stack.frames[0].plane.thickness_mm
     spacing = float(sum(stack.affine[:3, 0] ** 2) ** 0.5)
     notes = {
-        f"The weighting is not certain: {evidence.reason}.": evidence.level != "certain",
+        f"The weighting is not certain: {evidence.reason}.": evidence.level != "certain" and not t1,
         "The SOP Class is missing; the series was taken for MR images.": first.sop_class_uid is None,
         "The Modality is missing; the series was taken for MR images.": not first.modality,
         "The series is fat-suppressed; the networks learnt from series that are not.": weighting.fat_suppressed

@@ -34,8 +34,10 @@ class Survey:
     refusal: Refusal | None = None
 
 
-def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow_synthetic: bool = False) -> Survey:
-    """Judge every series of a listing and choose the sagittal T2 one, or the one that `series_uid` names.
+def survey(
+    listing: Listing, caps: Caps, *, series_uid: str | None = None, allow_synthetic: bool = False, allow_t1: bool = False
+) -> Survey:
+    """Judge every series of a listing and choose the sagittal T2 (or T1) one, or the one that `series_uid` names.
 
     A file that starts as DICOM but cannot be read refuses the whole source: it may be a slice of the series.
     """
@@ -45,7 +47,8 @@ def survey(listing: Listing, caps: Caps, *, series_uid: str | None = None, allow
     for header in _without_copies(headers, found):
         groups.setdefault(header.series_uid or "", []).append(header)
     found.judgements = [
-        judge_series(group, asked=uid == series_uid, allow_synthetic=allow_synthetic, caps=caps) for uid, group in groups.items()
+        judge_series(group, asked=uid == series_uid, allow_synthetic=allow_synthetic, allow_t1=allow_t1, caps=caps)
+        for uid, group in groups.items()
     ]
     try:
         if found.broken:
@@ -189,13 +192,17 @@ def _choose(judgements: Sequence[Judgement], series_uid: str | None) -> Judgemen
     sound = [judgement for judgement in judgements if judgement.verdict.verdict == "accepted"]
     if len(sound) > 1:
         detail = f"Name one by its series UID. {_listed(sound)}"
-        raise Refusal("several-series", f"There are {len(sound)} sagittal T2 series in it.", detail)
+        raise Refusal("several-series", f"There are {len(sound)} sagittal {_wanted(sound)} series in it.", detail)
     if sound:
         return sound[0]
     refused = [judgement.refusal for judgement in judgements if judgement.verdict.verdict == "refused"]
     if refused and refused[0] is not None:
         raise refused[0]
     raise Refusal("no-sagittal-t2", "There is no sagittal T2 series in it.", _listed(judgements))
+
+
+def _wanted(judgements: Sequence[Judgement]) -> str:
+    return "T1 and T2" if any("T1" in (judgement.verdict.reason or "") for judgement in judgements) else "T2"
 
 
 def _listed(judgements: Sequence[Judgement]) -> str:

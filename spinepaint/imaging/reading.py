@@ -58,6 +58,7 @@ def read_series(
     series_uid: str | None = None,
     caps: Caps = DEFAULT_CAPS,
     allow_synthetic: bool = False,
+    allow_t1: bool = False,
 ) -> SourceSeries:
     """Read the one sagittal T2 series of a source.
 
@@ -67,26 +68,27 @@ def read_series(
     series_uid: which series to read where there are several; without it, several candidates are refused.
     caps: what the source may cost.
     allow_synthetic: take a series that says it is synthetic.
+    allow_t1: take a sagittal T1 series too.
 
     Slices are ordered by increasing position along the normal, which is the row direction x the column direction; for a sagittal
     series with rows running to posterior and columns to caudal that is from the patient's left to the right.
 
     Raises Refusal with a stable `type` and, where single instances are to blame, their names, SOP Instance UIDs and reasons.
     """
-    series, report = _attempt(source, series_uid, caps, allow_synthetic)
+    series, report = _attempt(source, series_uid, caps, allow_synthetic, allow_t1)
     if report.refusal is not None or series is None:
         raise report.refusal or Refusal("unreadable-instance", "The source cannot be read.")
     return series
 
 
 def _attempt(
-    source: Path | Sequence[Path], series_uid: str | None, caps: Caps, allow_synthetic: bool
+    source: Path | Sequence[Path], series_uid: str | None, caps: Caps, allow_synthetic: bool, allow_t1: bool = False
 ) -> tuple[SourceSeries | None, CheckReport]:
     """Read a source as far as it goes; the series is None exactly where the report has a refusal."""
     listing = None
     try:
         with unpacked(source, caps) as listing:
-            surveyed = survey(listing, caps, series_uid=series_uid, allow_synthetic=allow_synthetic)
+            surveyed = survey(listing, caps, series_uid=series_uid, allow_synthetic=allow_synthetic, allow_t1=allow_t1)
             if surveyed.chosen is None or surveyed.chosen.stack is None:
                 return None, report_of(surveyed)
             try:
