@@ -21,6 +21,7 @@ from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.memory import channels_last
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from spinepaint.models.schedule import alpha_bar_table
+from spinepaint.models.segmentation import DiffusionNetwork, PlainSegmenter, SegmenterConfig, Segmenters, segmenter_config
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
 SUMS = "SHA256SUMS"
@@ -85,6 +86,7 @@ class BundleConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
     localiser: LocaliserConfig = field(default_factory=LocaliserConfig)
     rl_localiser: RlLocaliserConfig | None = None
+    segmenter: SegmenterConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Bundle:
     localiser: DiscLocaliser
     sha256: str
     rl_localiser: RlLocaliser | None = None
+    segmenter: Segmenters | None = None
 
 
 def draw_degree(sampling: SamplingConfig, condition: int, seed: int) -> float | None:
@@ -114,7 +117,8 @@ def guidance_for(sampling: SamplingConfig, condition: int) -> float:
 def save_bundle(folder: Path, config: BundleConfig, networks: Mapping[str, nn.Module], card: str) -> str:
     """Write a bundle in half precision; its SHA-256.
 
-    `networks`: `autoencoder`, `inpainter` and `localiser`, and `rl_localiser` where there is one; `config` holds their sizes.
+    `networks`: `autoencoder`, `inpainter` and `localiser`, and where there are any `rl_localiser`, and the segmenter's two,
+    `segmenter_plain` and `segmenter_diffusion`; `config` holds their sizes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in networks.items():
@@ -174,6 +178,8 @@ def read_config(folder: Path) -> BundleConfig:
         optional = {"rl_localiser": RlLocaliserConfig}  # bundles of earlier versions do not name it
         parts |= {name: make for name, make in optional.items() if raw.get(name) is not None}
         built = {name: make(**tuples(raw[name])) for name, make in parts.items()}
+        if raw.get("segmenter") is not None:
+            built["segmenter"] = segmenter_config(raw["segmenter"])
         return BundleConfig(name=str(raw["name"]), **built)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"bundle {folder.name!r}: config.json cannot be read ({error})") from error
@@ -189,6 +195,9 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     rl_localiser = RlLocaliser(config.rl_localiser) if config.rl_localiser else None
     if rl_localiser is not None:
         networks["rl_localiser"] = rl_localiser
+    segmenter = _empty_segmenter(config.segmenter) if config.segmenter else None
+    if segmenter is not None:
+        networks |= segmenter_networks(segmenter)
     for name, network in networks.items():
         state = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
         try:
@@ -198,7 +207,16 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         channels_last(network.eval().requires_grad_(False)).to(device)
     table = alpha_bar_table(config.schedule.steps, config.schedule.beta_start, config.schedule.beta_end)
     inpainter = Inpainter(autoencoder, unet, table, config.crop.extent_mm)
-    return Bundle(config, inpainter, localiser, bundle_sha256(folder), rl_localiser)
+    return Bundle(config, inpainter, localiser, bundle_sha256(folder), rl_localiser, segmenter)
+
+
+def segmenter_networks(segmenter: Segmenters) -> dict[str, nn.Module]:
+    """The segmenter's networks by the names that a bundle gives them."""
+    return {"segmenter_plain": segmenter.plain, "segmenter_diffusion": segmenter.diffusion}
+
+
+def _empty_segmenter(config: SegmenterConfig) -> Segmenters:
+    return Segmenters(config, PlainSegmenter(config.plain), DiffusionNetwork(config.denoiser))
 
 
 def tuples(values: Mapping[str, Any]) -> dict[str, Any]:

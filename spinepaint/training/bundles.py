@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.bundle import (
@@ -17,20 +18,22 @@ from spinepaint.models.bundle import (
     SamplingConfig,
     load_bundle,
     save_bundle,
+    segmenter_networks,
     tuples,
 )
 from spinepaint.models.localiser import DiscLocaliser, LocaliserConfig
 from spinepaint.models.memory import channels_last
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
+from spinepaint.training.segmenter_run import read_segmenter
 
 
 @dataclass(frozen=True)
 class BundleTraining:
     """Settings of `spinepaint train bundle`: the runs whose weights belong together, and the defaults to serve them with.
 
-    `autoencoder`, `localiser` and `rl_localiser` (a bundle may do without it) are runs' folders, or bundles to take them from;
-    `card` is the model card's text file.
+    `autoencoder`, `localiser`, `rl_localiser` and `segmenter` (a bundle may do without the last two) are runs' folders, or
+    bundles to take them from; `card` is the model card's text file.
     """
 
     name: str
@@ -45,6 +48,7 @@ class BundleTraining:
     paste: dict[str, Any] = field(default_factory=dict)
     crop: dict[str, Any] = field(default_factory=dict)
     rl_localiser: str | None = None
+    segmenter: str | None = None
 
 
 def read_autoencoder(run: Path, model: dict[str, Any]) -> SliceAutoencoder:
@@ -95,6 +99,7 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
     unet.load_state_dict(parts["average"])
     localiser = read_localiser(Path(config.localiser))
     rl_localiser = read_rl_localiser(Path(config.rl_localiser)) if config.rl_localiser else None
+    segmenter = read_segmenter(Path(config.segmenter)) if config.segmenter else None
     bundle = BundleConfig(
         name=config.name,
         crop=CropConfig(**config.crop),
@@ -104,9 +109,12 @@ def assemble(config: BundleTraining) -> dict[str, Any]:
         unet=unet.config,
         localiser=localiser.config,
         rl_localiser=rl_localiser.config if rl_localiser else None,
+        segmenter=segmenter.config if segmenter else None,
     )
-    networks = {"autoencoder": autoencoder, "inpainter": unet, "localiser": localiser}
+    networks: dict[str, nn.Module] = {"autoencoder": autoencoder, "inpainter": unet, "localiser": localiser}
     if rl_localiser:
         networks["rl_localiser"] = rl_localiser
+    if segmenter:
+        networks |= segmenter_networks(segmenter)
     digest = save_bundle(Path(config.folder), bundle, networks, Path(config.card).read_text())
     return {"name": config.name, "sha256": digest}

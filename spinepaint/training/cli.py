@@ -13,7 +13,8 @@ from spinepaint.imaging.errors import Refusal
 def train(kind: str, config: Path) -> dict[str, Any]:
     """Run or resume a training; its last figures.
 
-    kind: autoencoder, inpainter, localiser, rl-localiser or bundle. Raises Refusal for a file that does not hold the settings.
+    kind: autoencoder, inpainter, localiser, rl-localiser, segmenter or bundle. Raises Refusal for a file that does not hold the
+    settings.
     """
     settings_type, run = _task(kind)
     try:
@@ -50,6 +51,11 @@ def _task(kind: str) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
         from spinepaint.training.rl_localiser import fit as fit_agents
 
         return RlLocaliserTraining, _in_folders(fit_agents)
+    if kind == "segmenter":
+        from spinepaint.training.segmenter import train_segmenter
+        from spinepaint.training.segmenter_settings import SegmenterTraining
+
+        return SegmenterTraining, train_segmenter
     if kind == "bundle":
         from spinepaint.training.bundles import BundleTraining, assemble
 
@@ -57,7 +63,7 @@ def _task(kind: str) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
     raise Refusal(
         "unknown-training",
         f"There is no training {kind!r}.",
-        "Choose: autoencoder, inpainter, localiser, rl-localiser or bundle.",
+        "Choose: autoencoder, inpainter, localiser, rl-localiser, segmenter or bundle.",
     )
 
 

@@ -19,6 +19,7 @@ class Network(StrEnum):
     AUTOENCODER = "autoencoder"
     INPAINTER = "inpainter"
     LOCALISER = "localiser"
+    SEGMENTER = "segmenter"
     BUNDLE = "bundle"
 
 

@@ -32,7 +32,7 @@ class PlainSegmenter(nn.Module):
         super().__init__()
         self.config = config
         levels, factor = len(config.filters), config.unshuffle
-        self.net = DynUNet(
+        net = DynUNet(
             spatial_dims=2,
             in_channels=NEIGHBOURS * factor**2,
             out_channels=MASKS * factor**2,
@@ -43,11 +43,20 @@ class PlainSegmenter(nn.Module):
             norm_name=("group", {"num_groups": 8}),
             res_block=True,
         )
+        # Its parts alone: DynUNet itself holds each of them twice, and so would a file of its weights.
+        self.enter, self.down, self.deep, self.up, self.leave = (
+            net.input_block, net.downsamples, net.bottleneck, net.upsamples, net.output_block,
+        )  # fmt: skip
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W) → logits (B, structures, H, W)."""
-        small: Tensor = self.net(functional.pixel_unshuffle(image, self.config.unshuffle))
-        return functional.pixel_shuffle(small, self.config.unshuffle)
+        kept: list[Tensor] = [self.enter(functional.pixel_unshuffle(image, self.config.unshuffle))]
+        for down in self.down:
+            kept.append(down(kept[-1]))
+        x = self.deep(kept[-1])
+        for up, fine in zip(self.up, reversed(kept), strict=True):
+            x = up(x, fine)
+        return functional.pixel_shuffle(self.leave(x), self.config.unshuffle)
 
 
 class ImageEncoder(nn.Module):
