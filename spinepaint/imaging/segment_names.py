@@ -11,6 +11,7 @@ from spinepaint.imaging.vocabulary import FSU_CODES, VERTEBRAL_CANAL, Code, Fsu
 
 OTHER_VERTEBRAE, OTHER_DISCS, SACRUM, CANAL = "other vertebrae", "other discs", "sacrum", "canal"
 _LUMBAR = ("L1", "L2", "L3", "L4", "L5")
+_NEAR_MM = 5.0  # of a centre from a disc that it may belong to
 _REACH_MM = 30.0  # of a disc's voxels from its centre
 
 VALUES: dict[str, int] = {
@@ -48,15 +49,16 @@ def name_structures(
     """Label volume with `VALUES`, (slice, row, column).
 
     A vertebral body lies between the planes through two named discs, square to the spine; the one above the uppermost and the
-    one below the lowest reach as far as the next disc would be, and what is below L5-S1 is the sacrum. A disc has the name of the
-    nearest centre. What cannot be named, as where fewer than two discs were, is of the others.
+    one below the lowest reach as far as the next disc would be, and what is below L5-S1 is the sacrum. A disc has the name of
+    the nearest centre; a centre that has no disc near it is not used. What cannot be named is of the others: all of it where
+    fewer than two discs are.
 
     vertebrae, discs, canal: masks (slice, row, column), rows head to foot. centres: of the discs that were found, by FSU, as
     fractional indices. spacing_mm: along (slice, row, column).
     """
     labels = np.zeros(vertebrae.shape, np.uint8)
     labels[vertebrae], labels[discs], labels[canal] = VALUES[OTHER_VERTEBRAE], VALUES[OTHER_DISCS], VALUES[CANAL]
-    known = [fsu for fsu in Fsu if fsu.value in centres]
+    known = [fsu for fsu in Fsu if fsu.value in centres and _on_a_disc(discs, centres[fsu.value], spacing_mm)]
     if len(known) < 2:
         return labels
     # In the sagittal plane alone: whatever the slice, a vertebra has one level.
@@ -70,6 +72,13 @@ def name_structures(
         named = values > 0
         labels[tuple(places[named].T)] = values[named]
     return labels
+
+
+def _on_a_disc(discs: NDArray[np.bool_], centre: tuple[float, float, float], spacing_mm: tuple[float, float, float]) -> bool:
+    """Whether a disc was found within a few mm of a centre, in any slice."""
+    half = [max(1, round(_NEAR_MM / mm)) for mm in spacing_mm[1:]]
+    rows, columns = (slice(max(0, round(c) - n), max(0, round(c) + n + 1)) for c, n in zip(centre[1:], half, strict=True))
+    return bool(discs[:, rows, columns].any())
 
 
 def _vertebra_names(

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from spinepaint.app.cli import evaluate, paint, series, service, train
+from spinepaint.app.cli import evaluate, paint, segment, series, service, train
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
 from spinepaint.imaging.errors import Refusal, is_disk_full
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("inpaint")(paint.inpaint)
 app.command("check")(series.check)
 app.command("localise")(series.localise)
+app.command("segment")(segment.segment)
 app.command("serve")(service.serve)
 app.command("worker")(service.worker)
 app.command("demo")(service.demo)

@@ -1,0 +1,55 @@
+"""`spinepaint segment`: vertebrae, discs and canal of a series."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spinepaint.app.cli.environment import settings_with
+from spinepaint.app.cli.output import print_json, progress_bar
+from spinepaint.app.cli.signals import unwound_by_sigterm
+
+
+def segment(
+    series: Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file; T2 or T1.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder for the results.", file_okay=False)],
+    bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="The plain network alone: faster, without an ensemble.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="T, the noise levels; the bundle's own when left out.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Of the ensemble; the bundle's own when left out.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same masks and UIDs.")] = 0,
+    series_uid: Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")] = None,
+    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Take a series that says it is synthetic.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Segment vertebral bodies, discs and canal: DICOM SEG, NIfTI, a map of the uncertainty and a picture."""
+    if series.is_dir() and out.resolve().is_relative_to(series.resolve()):
+        raise typer.BadParameter("may not lie in SERIES: its next reader would read the results too", param_hint="--out")
+    if out.exists() and any(out.iterdir()):
+        raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
+
+    from spinepaint.app.checking import survive_reading
+    from spinepaint.worker.segment import SegmentSpec, segment_series
+
+    caps = settings_with().caps
+    survive_reading(series, series_uid, caps, allow_synthetic=allow_synthetic)
+    spec = SegmentSpec(diffusion=not plain, steps=steps, samples=samples, seed=seed)
+    with unwound_by_sigterm(), progress_bar() as tell:
+        report = segment_series(
+            series,
+            out,
+            spec,
+            bundle=bundle,
+            series_uid=series_uid,
+            caps=caps,
+            allow_synthetic=allow_synthetic,
+            progress=tell,
+        )
+    if json:
+        print_json(report)
+        return
+    for name, found in report["structures"].items():
+        typer.echo(f"{name:<16} {found['volume_ml']:8.2f} ml   uncertainty {found['mean_uncertainty']:.3f}")
+    for warning in report["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"Written to {out}", err=True)
