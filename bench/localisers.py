@@ -1,4 +1,4 @@
-"""All localisers in one table: `python -m bench.localisers --phantoms 20 [--spider FOLDER] [--real FOLDER] [--rl RUN] [--json FILE]`.
+"""All localisers in one table: `python -m bench.localisers --phantoms 20 [--spider FOLDER] [--real FOLDER] [--rl RUN]`.
 
 On phantoms that nothing was trained on, on SPIDER's held-out mid-sagittal slices (errors in plane), and on series of your own: a
 folder of DICOM files each and `disc_centres.json` ({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the
@@ -6,7 +6,8 @@ bundle has no weights for is left out; `--rl` takes the agents' network from a t
 
 found: share with a centre under their name. mean, median, 95 %: mm from that centre to the truth, a neighbour's disc included.
 <3, <5: share within that many mm. named: share whose nearest centre lies within 15 mm and has their name.
-AUC: how well the confidence tells centres more than 10 mm off from the others; - where there are none. ms: median wall time a series.
+AUC: how well the confidence tells centres more than 10 mm off from the others; - where there are none.
+ms: median CPU time a series, so that a busy machine counts little.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """One disc of the truth: mm to the centre under its name (nan without one), that centre's confidence, and if rightly named."""
+    """One disc of the truth: mm to the centre under its name (nan without one), the confidence, whether rightly named."""
 
     error_mm: float
     confidence: float
@@ -111,9 +112,9 @@ def compare(name: str, localiser: str, localise: Localise, cases: Sequence[Case]
     localise(cases[0].voxels, cases[0].spacing_mm)  # warms up
     scores, seconds = [], []
     for case in cases:
-        began = time.perf_counter()
+        began = time.process_time()
         found = localise(case.voxels, case.spacing_mm)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         scores += score(case, found)
     errors = np.array([item.error_mm for item in scores])
     given = np.isfinite(errors)
@@ -181,9 +182,8 @@ def main() -> None:
     rows = [compare(name, known, find, cases) for name, cases in sets.items() if cases for known, find in localisers.items()]
     print(table(rows))
     if arguments.json:
-        plain = [
-            {key: None if value != value else value for key, value in asdict(row).items()} for row in rows
-        ]  # JSON has no nan
+        # JSON has no nan.
+        plain = [{key: None if value != value else value for key, value in asdict(row).items()} for row in rows]
         arguments.json.write_text(json.dumps(plain, indent=1) + "\n")
 
 

@@ -130,7 +130,7 @@ class RlLocaliserTask:
     def _loss(self, moves: Moves, rng: np.random.Generator) -> Tensor:
         """Cross-entropy of the values' distributions against what the moves brought and the target network expects next."""
         e, a = np.nonzero(moves.counts)
-        look = rng.normal(0, 0.25, len(e)).astype(np.float32), rng.uniform(0, 0.03, len(e)).astype(np.float32)
+        look = rng.normal(0, 0.25, len(e)).astype(np.float32), rng.uniform(0, 0.12, len(e)).astype(np.float32)
         agent = torch.from_numpy(a.astype(np.int64))
         chosen = torch.from_numpy(moves.action[e, a])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
@@ -156,12 +156,12 @@ class RlLocaliserTask:
         look: tuple[NDArray[np.float32], NDArray[np.float32]],
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """Views and facts of the agents `where`, in another scanner's contrast (log of gamma, N) and noise (N)."""
+        """Views and facts of the agents `where`, in another scanner's contrast (log of gamma, N) and noise (its range, N)."""
         model, (e, a) = self.config.model, where
         views = self.field.atlas.cut(volume[e], position[e, a], model.view, model.beside)
         gamma, noise = (torch.from_numpy(part)[:, None, None, None] for part in look)
         image = (torch.from_numpy(views).float() / BYTE) ** gamma.exp()
-        image += noise * torch.from_numpy(rng.standard_normal(views.shape, dtype=np.float32))
+        image += noise * torch.from_numpy(rng.random(views.shape, dtype=np.float32) - np.float32(0.5))
         return image, torch.from_numpy(facts(model, position, stage, moves)[e, a])
 
     def validate(self) -> dict[str, float]:
