@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """Wait before the second try; each further one waits twice as long, at most an hour."""
     delivery_timeout_s: Seconds = 60.0
     """A destination that is silent for this long has failed the try."""
+    delivery_limit_s: Seconds = 300.0
+    """A try that takes longer has failed, however busy the destination is; a second more for each 100 kB to be sent."""
 
     max_attempts: Count = 3
     """After this many attempts that stopped or failed, a job fails."""

@@ -52,9 +52,17 @@ class DicomDeliveryBook(Database):
         with self.read() as session:
             return list(session.scalars(query.order_by(DicomDelivery.job_id, DicomDelivery.destination)))
 
-    def due_dicom_deliveries(self, now: datetime, limit: int = 20) -> list[DicomDelivery]:
-        """What can be tried now, oldest debt first."""
+    def due_dicom_destinations(self, now: datetime) -> list[str]:
+        """The destinations to which something can be tried now."""
+        due = select(DicomDelivery.destination).where(DicomDelivery.state == PENDING, DicomDelivery.due_at <= now)
+        with self.read() as session:
+            return list(session.scalars(due.distinct().order_by(DicomDelivery.destination)))
+
+    def due_dicom_deliveries(self, now: datetime, destination: str | None = None, limit: int = 20) -> list[DicomDelivery]:
+        """What can be tried now, oldest debt first; to one destination, where one is given."""
         due = select(DicomDelivery).where(DicomDelivery.state == PENDING, DicomDelivery.due_at <= now)
+        if destination is not None:
+            due = due.where(DicomDelivery.destination == destination)
         with self.read() as session:
             return list(session.scalars(due.order_by(DicomDelivery.due_at).limit(limit)))
 

@@ -3,55 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
-from typing import Any, Protocol, Self
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any
 
 from spinepaint.destinations import Destination, StowDestination
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, DicomDelivery, Ledger
 from spinepaint.store.database import utc_now
+from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Outgoing, Send, Watch
 
 _log = logging.getLogger(__name__)
 LONGEST_WAIT_S = 3600.0
+SLOWEST_BYTES_PER_S = 100_000
+"""A line slower than this may run out of time."""
 _PROBLEM_STATUS = 502
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """An instance to send: what it is, and how to read its file."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    size: int
-    stream: Callable[[], Iterator[bytes]]
-
-
-class DeliveryFailed(Exception):
-    """A destination did not take everything. `detail` is for a person; it names neither the patient nor a secret."""
-
-    def __init__(self, detail: str, *, again: bool) -> None:
-        """`again`: whether another try may succeed without anybody changing something."""
-        super().__init__(detail)
-        self.detail, self.again = detail, again
-
-
-class LostDelivery(Exception):
-    """Another sender took the delivery over."""
-
-
-class Send(Protocol):
-    """How instances get to a destination; repeating it is harmless, since the instances keep their UIDs."""
-
-    def __call__(self, instances: Sequence[Outgoing], *, timeout_s: float, alive: Callable[[], None]) -> None:
-        """Send all; call `alive` before each. Raises DeliveryFailed."""
 
 
 class Deliverer:
@@ -63,10 +31,14 @@ class Deliverer:
         # Longer than a destination may be silent, so that a sender that waits is not taken for dead.
         self._lease = timedelta(seconds=2 * settings.delivery_timeout_s)
 
-    def deliver_due(self, stopping: Callable[[], bool] = lambda: False) -> int:
-        """Try what is due now; how many were tried."""
+    def destinations_due(self) -> list[str]:
+        """The names of those that something is due to, also where the settings do not have them."""
+        return self._ledger.due_dicom_destinations(utc_now())
+
+    def deliver_due(self, stopping: Callable[[], bool] = lambda: False, destination: str | None = None) -> int:
+        """Try what is due now, one after the other, to one destination or to all; how many were tried."""
         tried = 0
-        for due in self._ledger.due_dicom_deliveries(utc_now()):
+        for due in self._ledger.due_dicom_deliveries(utc_now(), destination):
             if stopping():
                 break
             taken = self._ledger.take_dicom_delivery(due, self._lease)
@@ -102,8 +74,14 @@ class Deliverer:
         if not instances:
             raise DeliveryFailed("The result has no DICOM instances.", again=False)
 
-        with _Lease(self._ledger, taken, self._lease) as lease:
-            make_sender(destination)(instances, timeout_s=self._settings.delivery_timeout_s, alive=lease.check)
+        limit_s = self._settings.delivery_limit_s + sum(instance.size for instance in instances) / SLOWEST_BYTES_PER_S
+        hold = partial(self._ledger.hold_dicom_delivery, taken, self._lease)
+        with Watch(hold, every_s=self._lease.total_seconds() / 4, limit_s=limit_s) as watch:
+            try:
+                make_sender(destination)(instances, timeout_s=self._settings.delivery_timeout_s, watch=watch)
+            except Exception:
+                watch.check()  # of a connection that was cut, the destination's side says less than why
+                raise
 
     def _instances(self, job_id: str) -> list[Outgoing]:
         return [
@@ -132,36 +110,6 @@ class Deliverer:
         self._ledger.fail_dicom_delivery(taken, _problem(failure), retry_after)
 
 
-class _Lease:
-    """Keeps a delivery taken while it is sent, however long one large instance takes."""
-
-    def __init__(self, ledger: Ledger, taken: DicomDelivery, lease: timedelta) -> None:
-        self._ledger, self._taken, self._lease = ledger, taken, lease
-        self._ended, self._lost = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._hold, name="lease", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raise LostDelivery where another sender took over."""
-        if self._lost.is_set():
-            raise LostDelivery
-
-    def _hold(self) -> None:
-        while not self._ended.wait(self._lease.total_seconds() / 4):
-            try:
-                if not self._ledger.hold_dicom_delivery(self._taken, self._lease):
-                    self._lost.set()
-            except SQLAlchemyError as error:
-                _log.warning("job %s: delivery not held on to (%s)", self._taken.job_id, type(error).__name__)
-
-
 def make_sender(destination: Destination) -> Send:
     """How to send to a destination."""
     # Imported here: most workers deliver nothing, and the libraries take memory.
@@ -180,14 +128,18 @@ def _problem(failure: DeliveryFailed) -> dict[str, Any]:
 
 
 class DeliveryThread:
-    """Delivers beside whatever else a process does, until it is stopped; what it was at is then tried again by another."""
+    """Delivers beside whatever else a process does, until it is stopped; what it was at is then tried again by another.
+
+    Each destination has a sender of its own while something is due to it, so that none waits for another.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Nothing runs before `start`."""
         self._settings = settings
         self._stop = threading.Event()
-        # A daemon: a destination that hangs must not keep the process from ending.
+        # Daemons: a destination that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
+        self._senders: dict[str, threading.Thread] = {}
 
     def start(self) -> None:
         """Begin to deliver, where there is anywhere to deliver to."""
@@ -195,18 +147,38 @@ class DeliveryThread:
             self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Take no more deliveries; wait for the one under way."""
+        """Take no more deliveries; wait so long, and no longer, for those under way."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        for thread in (self._thread, *list(self._senders.values())):
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         ledger = Ledger(self._settings.database_url)
         deliverer = Deliverer(ledger, ArtifactStore(self._settings.artifacts_url), self._settings)
         while not self._stop.wait(self._settings.announce_every_s):
             try:
-                deliverer.deliver_due(self._stop.is_set)
+                for name in deliverer.destinations_due():
+                    self._send_to(name, deliverer)
             except Exception as error:
                 _log.error("delivering failed (%s); tried again later", type(error).__name__)
-                time.sleep(1.0)
+                self._stop.wait(1.0)
+        for sender in self._senders.values():
+            sender.join()
         ledger.close()
+
+    def _send_to(self, name: str, deliverer: Deliverer) -> None:
+        """Have what is due to a destination sent, unless its sender is still at it."""
+        before = self._senders.get(name)
+        if before is None or not before.is_alive():
+            sender = threading.Thread(target=self._deliver, args=(name, deliverer), name=f"delivery to {name}", daemon=True)
+            self._senders[name] = sender
+            sender.start()
+
+    def _deliver(self, name: str, deliverer: Deliverer) -> None:
+        try:
+            deliverer.deliver_due(self._stop.is_set, name)
+        except Exception as error:
+            _log.error("delivering to %s failed (%s); tried again later", name, type(error).__name__)
+            self._stop.wait(1.0)

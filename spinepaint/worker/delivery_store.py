@@ -2,16 +2,17 @@
 
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from spinepaint.destinations import StoreDestination
-from spinepaint.worker.delivery import DeliveryFailed, Outgoing
+from spinepaint.worker.delivery_try import DeliveryFailed, Outgoing, Watch
 
 # What it logs of a peer or a data set is not ours to vouch for.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -33,24 +34,30 @@ class StoreSender:
         self._destination = destination
         self._named = destination.calling_ae_title
 
-    def __call__(self, instances: Sequence[Outgoing], *, timeout_s: float, alive: Callable[[], None]) -> None:
+    def __call__(self, instances: Sequence[Outgoing], *, timeout_s: float, watch: Watch) -> None:
         """Send all, one after the other. Raises DeliveryFailed."""
-        association = self._associate(_contexts(instances), timeout_s)
+        association = self._associate(_contexts(instances), timeout_s, watch)
         try:
             for number, instance in enumerate(instances, 1):
-                alive()
+                watch.check()
                 self._store(association, instance, f"{number} of {len(instances)}")
         except BaseException:
             association.abort()
             raise
         association.release()
 
-    def _associate(self, contexts: list[PresentationContext], timeout_s: float) -> Association:
+    def _associate(self, contexts: list[PresentationContext], timeout_s: float, watch: Watch) -> Association:
+        def connected(event: Any) -> None:
+            connection = event.assoc.dul.socket.socket
+            # Else a PDU that is begun and never ended is waited for without limit, by abort() too.
+            connection.settimeout(timeout_s)
+            watch.connected(connection)
+
         to = self._destination
         entity = AE(ae_title=to.calling_ae_title)
         entity.requested_contexts = contexts
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = timeout_s
-        association = entity.associate(to.host, to.port, ae_title=to.ae_title)
+        association = entity.associate(to.host, to.port, ae_title=to.ae_title, evt_handlers=[(evt.EVT_CONN_OPEN, connected)])
         if association.is_established:
             return association
         if association.is_rejected:

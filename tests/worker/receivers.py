@@ -1,12 +1,15 @@
 """Destinations under test: a DICOMweb service and a DICOM node that answer as they are told."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -68,10 +71,14 @@ def web_receiver() -> Iterator[WebReceiver]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     receiver.url = f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
-    yield receiver
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield receiver
+    finally:
+        if receiver.hold is not None:
+            receiver.hold.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @dataclass
@@ -106,5 +113,51 @@ def store_node(
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     assert server is not None
     node.port = server.server_address[1]
-    yield node
-    server.shutdown()
+    try:
+        yield node
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def raw_receiver(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port where `answer` has each connection to itself, until the client closes it or the block ends."""
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            connections.append(self.request)
+            with suppress(OSError):
+                answer(self.request)
+
+    connections: list[socket.socket] = []
+    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def drip(connection: socket.socket, first: bytes = b"", pause_s: float = 0.05) -> None:
+    """Begin an answer, and go on with it a byte at a time, for ever."""
+    connection.sendall(first)
+    while True:
+        connection.sendall(b" ")
+        time.sleep(pause_s)
+
+
+def read_request(connection: socket.socket) -> None:
+    """Take an HTTP request in, whole."""
+    with connection.makefile("rb") as stream:
+        length = 0
+        while (line := stream.readline().strip()) != b"":
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        stream.read(length)

@@ -5,8 +5,6 @@ import multiprocessing
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,91 +13,15 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from spinepaint.destinations import StoreDestination, StowDestination
-from spinepaint.imaging.dicom_index import index_instance
+from spinepaint.destinations import StowDestination
 from spinepaint.settings import Settings
-from spinepaint.store import ArtifactStore, DicomDelivery, Job, Ledger, StoredInstance, by_series, result_prefix
+from spinepaint.store import ArtifactStore, DicomDelivery, Ledger
 from spinepaint.store.database import utc_now
 from spinepaint.worker.delivery import Deliverer, DeliveryThread
 from tests.imaging.series_factory import make_series
-from tests.worker.receivers import WebReceiver, referenced, store_node, web_receiver
-from tests.worker.workplaces import add_source, open_stores, wait_until
-
-SECRET = "Bearer do-not-log-me"
-SIZE: dict[str, Any] = {"slices": 5, "rows": 32, "columns": 32, "spacing_mm": (4.4, 4.0, 4.0)}
-
-
-@dataclass
-class Office:
-    """A ledger with one finished job that is owed to `pacs`."""
-
-    settings: Settings
-    ledger: Ledger
-    artifacts: ArtifactStore
-    files: list[Path]
-    job: Job = field(init=False)
-
-    def finish(self, succeed: bool = True) -> None:
-        source = add_source(self.ledger, self.artifacts)
-        self.job = self.ledger.submit_job(source.id, {}, destination="pacs")
-        claim = self.ledger.claim(self.job.id, "by hand")
-        assert claim is not None
-        if not succeed:
-            self.ledger.fail(self.job.id, claim.token, {}, retry=False)
-            return
-        prefix, kept = result_prefix(self.job.id, claim.token), []
-        for path in self.files:
-            self.artifacts.put_file(prefix + path.name, path)
-            with path.open("rb") as stream:
-                indexed = index_instance(stream)
-            assert indexed is not None
-            kept.append(StoredInstance(prefix + path.name, indexed.as_dict()))
-        assert self.ledger.succeed(self.job.id, claim.token, {}, prefix, by_series(kept))
-
-    def towards(self, destination: Any, **options: Any) -> Deliverer:
-        changed = {"destinations": {"pacs": destination}, "delivery_retry_s": 0.0, **options}
-        self.settings = self.settings.model_copy(update=changed)
-        return Deliverer(self.ledger, self.artifacts, self.settings)
-
-    def delivery(self) -> DicomDelivery:
-        (delivery,) = self.ledger.dicom_deliveries([self.job.id])
-        return delivery
-
-    def state(self) -> tuple[str, int]:
-        return self.delivery().state, self.delivery().attempts
-
-    def detail(self) -> str:
-        problem = self.delivery().problem
-        assert problem is not None
-        assert problem["type"].endswith("/delivery-failed")
-        return str(problem["detail"])
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return make_series(tmp_path_factory.mktemp("result"), **SIZE)
-
-
-@pytest.fixture
-def office(tmp_path: Path, files: list[Path]) -> Iterator[Office]:
-    office = Office(Settings(data_dir=tmp_path), *open_stores(tmp_path), files)
-    office.finish()
-    yield office
-    office.ledger.close()
-
-
-@pytest.fixture
-def web() -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        yield receiver
-
-
-def stow(receiver: WebReceiver) -> StowDestination:
-    return StowDestination.model_validate({"type": "stow", "url": receiver.url, "authorization": SECRET})
-
-
-def node_at(port: int, ae_title: str = "ARCHIVE") -> StoreDestination:
-    return StoreDestination(type="c-store", host="127.0.0.1", port=port, ae_title=ae_title)
+from tests.worker.offices import SECRET, SIZE, Office, node_at, stow
+from tests.worker.receivers import WebReceiver, referenced, store_node
+from tests.worker.workplaces import open_stores, wait_until
 
 
 def failed(*reasons: int) -> dict[str, Any]:
@@ -109,7 +31,7 @@ def failed(*reasons: int) -> dict[str, Any]:
 
 def test_everything_goes_in_one_store_request(office: Office, web: WebReceiver, files: list[Path]) -> None:
     assert office.state() == ("pending", 0)
-    assert office.towards(stow(web)).deliver_due() == 1
+    assert office.towards(stow(web.url)).deliver_due() == 1
     assert sorted(web.parts()) == sorted(path.read_bytes() for path in files)
     (headers,) = web.headers
     assert headers["path"] == "/dicom-web/studies"
@@ -118,12 +40,12 @@ def test_everything_goes_in_one_store_request(office: Office, web: WebReceiver, 
     delivery = office.delivery()
     assert (delivery.state, delivery.attempts, delivery.problem, delivery.due_at) == ("delivered", 1, None, None)
     assert delivery.delivered_at is not None
-    assert office.towards(stow(web)).deliver_due() == 0
+    assert office.towards(stow(web.url)).deliver_due() == 0
 
 
 def test_a_busy_service_is_tried_again_later_and_gets_the_same(office: Office, web: WebReceiver) -> None:
     web.answers = [(503, b"busy"), (202, failed(0xA700)), (200, "all")]
-    deliverer = office.towards(stow(web), delivery_retry_s=100.0)
+    deliverer = office.towards(stow(web.url), delivery_retry_s=100.0)
     for attempt, wait_s in ((1, 100), (2, 200)):
         assert deliverer.deliver_due() == 1
         assert office.state() == ("pending", attempt)
@@ -147,7 +69,7 @@ def make_due(office: Office) -> None:
 
 def test_after_so_many_tries_it_fails_until_someone_asks_again(office: Office, web: WebReceiver) -> None:
     web.answers = [(500, b"")]
-    deliverer = office.towards(stow(web), delivery_attempts=2)
+    deliverer = office.towards(stow(web.url), delivery_attempts=2)
     assert [deliverer.deliver_due() for _ in range(3)] == [1, 1, 0]
     assert office.state() == ("failed", 2)
     assert "HTTP status 500" in office.detail()
@@ -172,7 +94,7 @@ def test_after_so_many_tries_it_fails_until_someone_asks_again(office: Office, w
 )
 def test_a_refusal_for_good_is_not_repeated(office: Office, web: WebReceiver, status: int, answer: Any, detail: str) -> None:
     web.answers = [(status, answer)]
-    office.towards(stow(web)).deliver_due()
+    office.towards(stow(web.url)).deliver_due()
     assert office.state() == ("failed", 1)
     assert detail in office.detail()
 
@@ -184,14 +106,14 @@ def test_what_the_destination_has_from_an_earlier_try_counts(
     uids = [str(dcmread(path).SOPInstanceUID) for path in files]
     duplicates = referenced(uids[:2], "00081198", **{"00081197": {"vr": "US", "Value": [0x0111]}})
     web.answers = [(status, [referenced(uids[2:]) | duplicates])]
-    office.towards(stow(web)).deliver_due()
+    office.towards(stow(web.url)).deliver_due()
     assert office.state() == ("delivered", 1)
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>", {}, {"00081199": {"vr": "SQ"}}, referenced(["1.2"]), [], [[]], 7])
 def test_a_success_that_names_no_instances_is_none(office: Office, web: WebReceiver, answer: Any) -> None:
     web.answers = [(200, answer)]
-    office.towards(stow(web)).deliver_due()
+    office.towards(stow(web.url)).deliver_due()
     assert office.state() == ("failed", 1)
     assert "5 of 5 instances" in office.detail()
 
@@ -204,7 +126,7 @@ def test_a_service_that_is_away_or_silent(office: Office, web: WebReceiver) -> N
     assert office.state() == ("pending", 1)
     assert "did not answer" in office.detail()
     web.hold = threading.Event()
-    office.towards(stow(web), delivery_timeout_s=0.3).deliver_due()
+    office.towards(stow(web.url), delivery_timeout_s=0.3).deliver_due()
     web.hold.set()
     assert office.state() == ("pending", 2)
     office.towards(node_at(nowhere)).deliver_due()
@@ -288,7 +210,7 @@ def test_a_node_of_another_name_or_for_other_objects(office: Office) -> None:
 def test_a_job_without_a_result_delivers_nothing(tmp_path: Path, files: list[Path], web: WebReceiver) -> None:
     office = Office(Settings(data_dir=tmp_path), *open_stores(tmp_path), files)
     office.finish(succeed=False)
-    assert office.towards(stow(web)).deliver_due() == 0
+    assert office.towards(stow(web.url)).deliver_due() == 0
     problem = office.delivery().problem
     assert (office.delivery().state, problem and problem["type"].rsplit("/")[-1]) == ("failed", "no-result")
     assert not office.ledger.redeliver(office.job.id, "pacs")
@@ -317,7 +239,7 @@ def test_one_sender_at_a_time_and_a_late_one_changes_nothing(office: Office) -> 
 
 def test_a_sender_that_is_slow_keeps_its_delivery(office: Office, web: WebReceiver) -> None:
     web.hold = threading.Event()
-    deliverer = office.towards(stow(web))
+    deliverer = office.towards(stow(web.url))
     deliverer._lease = timedelta(seconds=4)  # renewed each second
     sending = threading.Thread(target=deliverer.deliver_due)
     sending.start()
@@ -337,7 +259,7 @@ def _deliver(settings: Settings) -> None:
 
 def test_a_killed_sender_costs_a_try_and_no_delivery(office: Office, web: WebReceiver, files: list[Path]) -> None:
     web.hold = threading.Event()
-    office.towards(stow(web), delivery_timeout_s=1.0)
+    office.towards(stow(web.url), delivery_timeout_s=1.0)
     sender = multiprocessing.get_context("spawn").Process(target=_deliver, args=(office.settings,))
     sender.start()
     assert web.asked.wait(120)
@@ -345,14 +267,14 @@ def test_a_killed_sender_costs_a_try_and_no_delivery(office: Office, web: WebRec
     sender.join()
     web.hold.set()
     assert office.state() == ("pending", 1)
-    deliverer = office.towards(stow(web))
+    deliverer = office.towards(stow(web.url))
     wait_until(lambda: deliverer.deliver_due() == 1)
     assert office.state() == ("delivered", 2)
     assert sorted(web.parts()) == sorted(path.read_bytes() for path in files)
 
 
 def test_a_delivery_that_kills_every_sender_ends(office: Office, web: WebReceiver) -> None:
-    deliverer = office.towards(stow(web), delivery_attempts=2)
+    deliverer = office.towards(stow(web.url), delivery_attempts=2)
     for _ in range(2):
         (due,) = office.ledger.due_dicom_deliveries(utc_now())
         assert office.ledger.take_dicom_delivery(due, timedelta(0)) is not None
@@ -363,7 +285,7 @@ def test_a_delivery_that_kills_every_sender_ends(office: Office, web: WebReceive
 
 
 def test_the_thread_delivers_what_becomes_due(office: Office, web: WebReceiver) -> None:
-    office.towards(stow(web), announce_every_s=0.05)
+    office.towards(stow(web.url), announce_every_s=0.05)
     thread = DeliveryThread(office.settings)
     thread.start()
     wait_until(lambda: office.state() == ("delivered", 1))
@@ -373,7 +295,7 @@ def test_the_thread_delivers_what_becomes_due(office: Office, web: WebReceiver) 
 def test_neither_patient_nor_secret_is_logged(office: Office, web: WebReceiver, caplog: pytest.LogCaptureFixture) -> None:
     web.answers = [(500, b"Invented^Patient")]
     with caplog.at_level(logging.DEBUG):
-        office.towards(stow(web)).deliver_due()
+        office.towards(stow(web.url)).deliver_due()
         with store_node(sop_classes=["1.2.840.10008.5.1.4.1.1.2"]) as node:
             office.towards(node_at(node.port)).deliver_due()
     said = caplog.text + str(office.delivery().problem)
