@@ -60,16 +60,18 @@ def running_gateway(folder: Path) -> Iterator[Gateway]:
     server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
     ledger = Ledger(settings.database_url)
-    yield Gateway(f"http://127.0.0.1:{port}", settings, ledger, ArtifactStore(settings.artifacts_url))
-    server.should_exit = True
-    thread.join()
-    ledger.close()
+    try:
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Gateway(f"http://127.0.0.1:{port}", settings, ledger, ArtifactStore(settings.artifacts_url))
+    finally:
+        server.should_exit = True
+        thread.join()
+        ledger.close()
 
 
 @pytest.fixture
