@@ -28,8 +28,9 @@ class RlLocaliserConfig:
     steps: voxels of a move, coarse to fine.
     low, high: the support of the values: what an agent comes nearer, in steps, discounted.
     most_moves: at each step size.
-    starts: places that the agents are sent from.
-    middle_width, width_scale: confidence is 1 / (1 + exp((width - middle_width) / width_scale)), fitted on held-out phantoms.
+    starts, gammas: places that the agents are sent from, and the contrasts that they see the image in: all pairs of them.
+    certainty: the confidence's logit is the first, less the second times the width and the third times the spread of the ends
+        in mm; fitted on held-out phantoms.
     least_confidence: below it a disc counts as not found.
     """
 
@@ -41,17 +42,17 @@ class RlLocaliserConfig:
     steps: tuple[int, ...] = (4, 2, 1)
     most_moves: int = 24
     starts: int = 3
+    gammas: tuple[float, ...] = (0.7, 1.0, 1.4)
     atoms: int = 51
     low: float = -2.0
     high: float = 5.0
     widths: tuple[int, int, int] = (32, 64, 96)
     hidden: int = 256
-    middle_width: float = 1.0
-    width_scale: float = 0.2
+    certainty: tuple[float, float, float] = (5.0, 3.0, 0.2)
     least_confidence: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("fsus", "scales", "steps", "widths"):  # JSON gives lists
+        for name in ("fsus", "scales", "steps", "gammas", "widths", "certainty"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property

@@ -178,19 +178,32 @@ def starting_places(shape: NDArray[np.int64], starts: int, agents: int) -> NDArr
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the agents ended in one volume: places (A, 3), fractional, on their grid, and widths (A,), means over the starts."""
+    """Where the agents ended in one volume.
+
+    Attributes
+    ----------
+    places: (A, 3), fractional, on their grid: the median of the walks' ends, axis by axis.
+    widths: (A,), mean width of the value distributions at the ends.
+    spreads_mm: (A,), root mean square distance of the ends from their median.
+    """
 
     places: NDArray[np.float64]
     widths: NDArray[np.float64]
+    spreads_mm: NDArray[np.float64]
 
 
 def find(network: RlLocaliser, grid: NDArray[np.uint8]) -> Landmarks:
-    """Send agents through a volume of their grid from each start; the median of where they end, axis by axis."""
+    """Send agents through a volume of their grid from each start, in each of the configuration's contrasts."""
     config = network.config
-    atlas = Atlas([grid], config.scales)
+    shades = np.arange(256) / 255
+    atlas = Atlas([(255 * shades**gamma).round().astype(np.uint8)[grid] for gamma in config.gammas], config.scales)
     places = starting_places(atlas.shapes[0], config.starts, len(config.fsus))
-    walks = walk_to_end(network, atlas, Walks.begin(np.zeros(config.starts, np.int64), places))
-    return Landmarks(np.median(walks.position, axis=0), walks.width.mean(axis=0, dtype=np.float64))
+    looks = len(config.gammas)
+    volume = np.repeat(np.arange(looks), config.starts)
+    walks = walk_to_end(network, atlas, Walks.begin(volume, np.tile(places, (looks, 1, 1))))
+    middle = np.median(walks.position, axis=0)
+    away = np.linalg.norm(walks.position - middle, axis=2) * config.spacing_mm
+    return Landmarks(middle, walks.width.mean(axis=0, dtype=np.float64), np.sqrt((away**2).mean(axis=0)))
 
 
 @dataclass(frozen=True)
@@ -220,7 +233,7 @@ def localise_by_agents(
     config = network.config
     grid, factor = to_agents_grid(voxels, spacing_mm, config.spacing_mm)
     found = find(network.eval(), grid)
-    sure = confidence(config, found.widths)
+    sure = confidence(config, found)
     kept = _believed(config, found.places, sure, grid.shape[1])
     names = [name for name, keep in zip(config.fsus, kept, strict=True) if keep]
     centres = {name: (found.places[config.fsus.index(name)] + 0.5) / factor - 0.5 for name in names}
@@ -234,9 +247,10 @@ def localise_by_agents(
     )
 
 
-def confidence(config: RlLocaliserConfig, widths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean widths of value distributions to confidences of the same shape, in 0 to 1."""
-    return np.asarray(1 / (1 + np.exp(np.clip((widths - config.middle_width) / config.width_scale, -30, 30))))
+def confidence(config: RlLocaliserConfig, found: Landmarks) -> NDArray[np.float64]:
+    """How sure the agents are (A,), 0 to 1."""
+    offset, per_width, per_spread = config.certainty
+    return np.asarray(1 / (1 + np.exp(-np.clip(offset - per_width * found.widths - per_spread * found.spreads_mm, -30, 30))))
 
 
 def _believed(config: RlLocaliserConfig, places: NDArray[np.float64], sure: NDArray[np.float64], rows: int) -> NDArray[np.bool_]:

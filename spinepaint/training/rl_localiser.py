@@ -38,7 +38,7 @@ class RlLocaliserTraining:
 
     Attributes
     ----------
-    variants: of each SPIDER slice.
+    variants: of each phantom and each SPIDER slice, turned and scaled otherwise.
     walks: side by side, each one move a step.
     batch: walks whose moves are learnt from in a step; each has up to one a disc.
     replay: moves kept.
@@ -67,7 +67,7 @@ class RlLocaliserTraining:
     seed: int = 0
     max_minutes: float | None = None
     validate_every: int = 500
-    held_out_phantoms: int = 12
+    held_out_phantoms: int = 24
     bf16: bool = True
     model: RlLocaliserConfig = field(default_factory=RlLocaliserConfig)
 
@@ -165,19 +165,21 @@ class RlLocaliserTask:
         return image, torch.from_numpy(facts(model, position, stage, moves)[e, a])
 
     def validate(self) -> dict[str, float]:
-        """Errors in mm on held-out phantoms, the share within 4 mm, and how well the widths tell failures apart (AUC)."""
-        error, width = walked(self.target, self.held_out)
+        """Errors in mm on held-out phantoms, the share within 4 mm, and how well widths and spreads tell failures (AUC)."""
+        seen = walked(self.target, self.held_out)
+        error = seen.error_mm[seen.inside]
         if not len(error):
             return {}
-        failed = error > FAILED_MM
         figures = {
             "phantom_mm": float(error.mean()),
             "phantom_median_mm": float(np.median(error)),
             "phantom_within_4": float((error < 4).mean()),
-            "phantom_failed": float(failed.mean()),
-            "width": float(width.mean()),
+            "phantom_failed": float((error > FAILED_MM).mean()),
+            "width": float(seen.width[seen.inside].mean()),
         }
-        return {**figures, "auc": auc(width, failed)} if 0 < failed.sum() < len(failed) else figures
+        if not 0 < seen.failed.sum() < len(seen.failed):
+            return figures
+        return {**figures, "auc_width": auc(seen.width, seen.failed), "auc_spread": auc(seen.spread_mm, seen.failed)}
 
 
 def projected(distribution: Tensor, reward: Tensor, discount: Tensor, support: Tensor) -> Tensor:
@@ -195,17 +197,31 @@ def projected(distribution: Tensor, reward: Tensor, discount: Tensor, support: T
     return out.scatter_add_(1, lower + 1, distribution * share)
 
 
-def walked(network: RlLocaliser, grounds: list[Ground]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Errors in mm and widths of the agents whose discs are in the field of view, all grounds together."""
+@dataclass(frozen=True)
+class Walked:
+    """How agents ended whose discs are known, (N,) each: mm off, whether the disc is in the field of view, width and spread."""
+
+    error_mm: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    width: NDArray[np.float64]
+    spread_mm: NDArray[np.float64]
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Which agents are not at their discs."""
+        return self.error_mm > FAILED_MM
+
+
+def walked(network: RlLocaliser, grounds: list[Ground]) -> Walked:
+    """Let the agents walk in all grounds."""
     network.eval()
-    errors: list[float] = []
-    widths: list[float] = []
+    columns: list[NDArray[np.float64]] = [np.zeros((4, 0))]
     for ground in grounds:
-        found, inside = find(network, ground.grid), ground.inside
+        found, known = find(network, ground.grid), np.isfinite(ground.targets).all(axis=1)
         away = np.linalg.norm(found.places - ground.targets, axis=1) * network.config.spacing_mm
-        errors.extend(away[inside])
-        widths.extend(found.widths[inside])
-    return np.array(errors), np.array(widths)
+        columns.append(np.stack([away, ground.inside, found.widths, found.spreads_mm])[:, known])
+    error, inside, width, spread = np.concatenate(columns, axis=1)
+    return Walked(error, inside > 0.5, width, spread)
 
 
 def auc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
@@ -216,20 +232,22 @@ def auc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
     return float((rankdata(score)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
-def calibrated(config: RlLocaliserConfig, width: NDArray[np.float64], failed: NDArray[np.bool_]) -> RlLocaliserConfig:
-    """The configuration with the logistic curve from width to confidence that fits best.
+def calibrated(config: RlLocaliserConfig, seen: Walked) -> RlLocaliserConfig:
+    """The configuration with the logistic curve from width and spread to confidence that fits best; neither may raise it.
 
-    One failure at twice the greatest width and one success at the least are added, so that there are both.
+    One failure at twice the greatest width and spread and one success at the least are added, so that there are both.
     """
-    x = np.append(width, [2 * width.max(), width.min()])
-    y = np.append(~failed, [False, True]).astype(np.float64)
+    features = np.stack([seen.width, seen.spread_mm])
+    x = np.concatenate([features, 2 * features.max(axis=1, keepdims=True) + 0.1, features.min(axis=1, keepdims=True)], axis=1)
+    sign = np.append(np.where(seen.failed, 1.0, -1.0), [1.0, -1.0])
 
     def cost(parameters: NDArray[np.float64]) -> float:
-        z = (parameters[0] - x) / np.exp(parameters[1])
-        return float(np.logaddexp(0, np.where(y > 0.5, -z, z)).sum() + 0.01 * parameters[1] ** 2)
+        logit = parameters[0] - parameters[1:] @ x
+        return float(np.logaddexp(0, sign * logit).sum() + 0.01 * (parameters**2).sum())
 
-    fitted = minimize(cost, [float(np.median(x)) * 1.5, -1.0], method="Nelder-Mead").x
-    return replace(config, middle_width=float(fitted[0]), width_scale=float(np.exp(np.clip(fitted[1], -4, 2))))
+    bounds = [(None, None), (0, None), (0, None)]
+    offset, per_width, per_spread = minimize(cost, [1.0, 0.5, 0.1], method="L-BFGS-B", bounds=bounds).x
+    return replace(config, certainty=(float(offset), float(per_width), float(per_spread)))
 
 
 def fit(config: RlLocaliserTraining) -> Path:
@@ -248,8 +266,8 @@ def fit(config: RlLocaliserTraining) -> Path:
     )
     weights = config.run_dir / "rl_localiser.safetensors"
     save_file({name: value.contiguous() for name, value in task.target.state_dict().items()}, weights)
-    error, width = walked(task.target, task.held_out)
-    model = calibrated(config.model, width, error > FAILED_MM) if len(error) else config.model
+    seen = walked(task.target, task.held_out)
+    model = calibrated(config.model, seen) if len(seen.error_mm) else config.model
     (config.run_dir / "config.json").write_text(json.dumps(asdict(model), indent=2) + "\n")
     kept = {"seed": config.seed, "phantoms": config.phantoms, "real_volumes": len(task.real), **figures}
     (config.run_dir / "facts.json").write_text(json.dumps(kept, indent=2) + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from spinepaint.models.rl_localiser import RlLocaliserConfig
 from spinepaint.models.rl_localiser_views import BYTE, to_agents_grid
@@ -36,8 +36,7 @@ class Ground:
 
 
 def phantom_ground(seed: int, config: RlLocaliserConfig, *, cut_share: float = CUT_SHARE) -> Ground:
-    """A phantom, some of whose FSUs have a pathology, and of which `cut_share` end above the sacrum or below L1."""
-    rng = np.random.default_rng((seed, 31))
+    """A phantom, some of whose FSUs have a pathology; `cut_share` of them end above the sacrum or below L1."""
     phantom = make_phantom(seed, random_pathologies(np.random.default_rng(seed)))
     grid, factor = to_agents_grid(phantom.voxels, phantom.spacing, config.spacing_mm)
     inverse = np.linalg.inv(phantom.affine)
@@ -46,10 +45,27 @@ def phantom_ground(seed: int, config: RlLocaliserConfig, *, cut_share: float = C
         if name in config.fsus:
             index = inverse[:3, :3] @ np.asarray(point) + inverse[:3, 3]
             targets[config.fsus.index(name)] = (index + 0.5) * factor - 0.5
-    if rng.random() < cut_share:
-        top, bottom = _field_of_view(rng, targets[:, 1], grid.shape[1])
-        grid, targets = grid[:, top:bottom], targets - np.array([0, top, 0])
-    return Ground(np.ascontiguousarray(grid), targets)
+    return _cut(Ground(grid, targets), np.random.default_rng((seed, 31)), cut_share)
+
+
+def _cut(ground: Ground, rng: np.random.Generator, share: float) -> Ground:
+    if rng.random() >= share:
+        return ground
+    top, bottom = _field_of_view(rng, ground.targets[:, 1], ground.grid.shape[1])
+    return Ground(np.ascontiguousarray(ground.grid[:, top:bottom]), ground.targets - np.array([0, top, 0]))
+
+
+def altered(ground: Ground, rng: np.random.Generator) -> Ground:
+    """Another patient by the same anatomy: turned, scaled and stretched in plane, half the time mirrored from left to right."""
+    scale, stretch = np.exp(rng.uniform(np.log(0.82), np.log(1.2))), np.exp(rng.normal(0, 0.05))
+    angle = np.deg2rad(float(np.clip(rng.normal(0, 7), -20, 20)))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = np.eye(3)  # from the new volume's voxels to the old one's
+    matrix[0, 0] = -1.0 if rng.random() < 0.5 else 1.0
+    matrix[1:, 1:] = turn @ np.diag([1 / (scale * stretch), stretch / scale])
+    middle = (np.array(ground.grid.shape) - 1) / 2
+    grid = affine_transform(ground.grid, matrix, offset=middle - matrix @ middle, order=1)
+    return Ground(grid, (ground.targets - middle) @ np.linalg.inv(matrix).T + middle)
 
 
 def _field_of_view(rng: np.random.Generator, rows: NDArray[np.float64], height: int) -> tuple[int, int]:
@@ -84,8 +100,11 @@ def slice_ground(scene: Scene, rng: np.random.Generator, config: RlLocaliserConf
 def training_grounds(
     config: RlLocaliserConfig, *, seed: int, phantoms: int, spider: Path | None, variants: int
 ) -> tuple[list[Ground], list[Ground]]:
-    """Grounds of phantoms from `seed` on, and `variants` of each of SPIDER's boxed training slices; the same ones for a seed."""
-    made = [phantom_ground(seed + number, config) for number in range(phantoms)]
+    """`variants` grounds of each phantom from `seed` on, and of each of SPIDER's boxed training slices; the same for a seed."""
+    made = []
+    for number in range(seed, seed + phantoms):
+        whole, draw = phantom_ground(number, config, cut_share=0.0), np.random.default_rng((number, 34))
+        made += [_cut(whole if k == 0 else altered(whole, draw), draw, CUT_SHARE) for k in range(variants)]
     rng = np.random.default_rng((seed, 32))
     scenes = read_scenes(spider)[0] if spider else []
     real = [slice_ground(scene, rng, config) for scene in scenes for _ in range(variants)]

@@ -13,7 +13,7 @@ from spinepaint.models.localisers import LOCALISERS, MissingNetworkError
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from tests.training.tiny_bundle import write_tiny_bundle
 
-SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=11, most_moves=3, middle_width=2.5)
+SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=11, most_moves=3)
 
 
 @pytest.fixture(scope="module")

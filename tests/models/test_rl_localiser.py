@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from spinepaint.models.rl_localiser import MOVES, RlLocaliser, RlLocaliserConfig, full_width_half_maximum
 from spinepaint.models.rl_localiser_views import BYTE, Atlas, to_agents_grid
-from spinepaint.models.rl_localiser_walk import Walks, advance, confidence, facts, find, localise_by_agents
+from spinepaint.models.rl_localiser_walk import Landmarks, Walks, advance, confidence, facts, find, localise_by_agents
 
-SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=15, middle_width=2.0)
+SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=15, gammas=(1.0,), certainty=(4.0, 2.0, 0.1))
 SPACING = (2.0, 2.0, 2.0)
 SHAPE = (11, 128, 96)
 TRUTH = {name: np.array([5.0, 12.0 + 24 * i, 50.0 - 3 * i]) for i, name in enumerate(SMALL.fsus)}
@@ -197,9 +197,13 @@ def test_one_slice_is_enough_and_the_same_twice() -> None:
     assert np.isfinite(first.widths).all()
 
 
-def test_confidence_falls_with_the_width() -> None:
-    sure = confidence(replace(SMALL, middle_width=2.0, width_scale=0.5), np.array([0.5, 2.0, 6.0]))
-    assert sure[0] > 0.9 and sure[1] == pytest.approx(0.5) and sure[2] < 0.01
+def test_confidence_falls_with_the_width_and_the_spread() -> None:
+    def sure(width: float, spread_mm: float) -> float:
+        found = Landmarks(np.zeros((1, 3)), np.array([width]), np.array([spread_mm]))
+        return float(confidence(replace(SMALL, certainty=(4.0, 2.0, 0.1)), found)[0])
+
+    assert sure(0.5, 0.0) > 0.9 and sure(2.0, 0.0) == pytest.approx(0.5) and sure(6.0, 0.0) < 0.01
+    assert sure(0.5, 40.0) < sure(0.5, 5.0) < sure(0.5, 0.0)
 
 
 def test_two_dimensional_input_is_refused() -> None:

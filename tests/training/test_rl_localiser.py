@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from spinepaint.app.cli import app
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
-from spinepaint.models.rl_localiser_walk import Walks
+from spinepaint.models.rl_localiser_walk import Landmarks, Walks, confidence
 from spinepaint.training import rl_localiser, rl_localiser_data
 from spinepaint.training.bundles import read_rl_localiser
 from spinepaint.training.localiser_scenes import Disc, Scene
 from spinepaint.training.phantom import make_phantom
-from spinepaint.training.rl_localiser import RlLocaliserTask, RlLocaliserTraining, auc, calibrated, fit, projected
-from spinepaint.training.rl_localiser_data import Ground, phantom_ground, slice_ground
+from spinepaint.training.rl_localiser import RlLocaliserTask, RlLocaliserTraining, Walked, auc, calibrated, fit, projected
+from spinepaint.training.rl_localiser_data import Ground, altered, phantom_ground, slice_ground
 from spinepaint.training.rl_localiser_field import Field
 from spinepaint.training.rl_localiser_replay import Moves, Replay, Running
 
@@ -38,13 +38,14 @@ def _ground(seed: int = 0) -> Ground:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rl_localiser, "phantom_ground", lambda seed, config: _ground(seed % 7))
-    monkeypatch.setattr(rl_localiser_data, "phantom_ground", lambda seed, config: _ground(seed % 7))
+    monkeypatch.setattr(rl_localiser_data, "phantom_ground", lambda seed, config, cut_share: _ground(seed % 7))
 
 
 def _config(run_dir: Path, **changes: object) -> RlLocaliserTraining:
     base = RlLocaliserTraining(
         run_dir=run_dir,
         phantoms=2,
+        variants=2,
         held_out_phantoms=1,
         steps=3,
         walks=3,
@@ -159,10 +160,21 @@ def test_the_area_under_the_curve() -> None:
 def test_confidence_is_fitted_to_failures() -> None:
     rng = np.random.default_rng(0)
     width = np.concatenate([rng.normal(0.8, 0.1, 60), rng.normal(2.0, 0.3, 12)])
-    config = calibrated(SMALL, width, np.arange(72) >= 60)
-    assert 1.0 < config.middle_width < 1.9 and config.width_scale < 0.5
-    alone = calibrated(SMALL, width[:60], np.zeros(60, bool))
-    assert alone.middle_width > width[:60].max()
+    error, spread = np.where(np.arange(72) >= 60, 34.0, 2.0), rng.uniform(0, 1, 72)
+    config = calibrated(SMALL, Walked(error, np.ones(72, bool), width, spread))
+    sure = confidence(config, Landmarks(np.zeros((3, 3)), np.array([0.8, 1.4, 2.0]), np.array([0.5, 0.5, 0.5])))
+    assert sure[0] > 0.9 and sure[2] < 0.1 and 0.1 < sure[1] < 0.95
+    alone = calibrated(SMALL, Walked(error[:60], np.ones(60, bool), width[:60], spread[:60]))
+    assert (confidence(alone, Landmarks(np.zeros((60, 3)), width[:60], spread[:60])) > 0.5).all()
+
+
+def test_a_variant_has_its_discs_where_they_are_seen() -> None:
+    ground = _ground()
+    for seed in range(4):
+        other = altered(ground, np.random.default_rng(seed))
+        for x, r, c in other.targets[other.inside].round().astype(int):
+            assert other.grid[x, r, c] > 120
+        assert not np.array_equal(other.targets, ground.targets)
 
 
 def test_a_phantoms_targets_are_its_discs(monkeypatch: pytest.MonkeyPatch) -> None:
