@@ -95,7 +95,7 @@ def lend_texture(image: F32, look: Look, amount: float, rng: np.random.Generator
 def spoil(image: F32, rng: np.random.Generator) -> F32:
     """Another scanner's coil, sharpness, noise and gain; (3, H, W), the same coil for all."""
     rows, columns = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape[1:])
-    slope = rng.normal(0, [0.25, 0.35, 0.2, 0.2]).astype(np.float32)
+    slope = rng.normal(0, [0.45, 0.4, 0.25, 0.2]).astype(np.float32)
     field = slope[0] * rows[:, None] + slope[1] * columns + slope[2] * rows[:, None] ** 2 + slope[3] * columns**2
     out = np.clip(image, 0, None) ** np.float32(np.exp(rng.normal(0, 0.25))) * np.exp(field)
     if rng.random() < 0.4:

@@ -62,7 +62,7 @@ class SegmenterConfig:
     def multiple(self) -> int:
         """What the sides of an image must be multiples of."""
         halvings = (len(self.plain.filters) - 1, len(self.denoiser.widths) - 1)
-        return max(self.plain.unshuffle << halvings[0], self.denoiser.unshuffle << halvings[1])
+        return max(4, self.plain.unshuffle << halvings[0], self.denoiser.unshuffle << halvings[1])
 
 
 def segmenter_config(raw: Mapping[str, Any]) -> SegmenterConfig:

@@ -4,6 +4,7 @@ Both see a slice with its neighbours as channels and give one logit a structure 
 """
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from monai.networks.blocks.convolutions import Convolution
@@ -17,12 +18,29 @@ from spinepaint.models.segmentation.config import NEIGHBOURS, STRUCTURES, Denois
 
 MASKS = len(STRUCTURES)
 _ACT = ("leakyrelu", {"negative_slope": 0.1, "inplace": True})
+_FIRST_LOGIT = -3.0  # most of an image is of no structure: networks that start there learn the structures at once
+_SHOWN = NEIGHBOURS + 1
+_COARSE = 4  # pixels a side over which local means are taken, and nine of those
 _TIME_SCALE = 1000.0  # the embedding's frequencies are made for times up to 1000
 
 
 def _norm(width: int) -> tuple[str, dict[str, int]]:
     # Groups instead of the published instances: the same on a CPU in half the time, in channels-last memory.
     return "group", {"num_groups": min(8, width // 4), "num_channels": width}
+
+
+def seen(image: Tensor, factor: int) -> Tensor:
+    """What a network is shown of an image (B, 3, H, W): its slices, and the middle one evened; `factor` pixels a side are channels.
+
+    Evened: local mean 0 and deviation 1, so that the spine is found also where a surface coil hardly reaches.
+    """
+    middle = image[:, NEIGHBOURS // 2 : NEIGHBOURS // 2 + 1].float()
+    small = functional.avg_pool2d(middle, _COARSE)
+    mean, square = (functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False) for x in (small, small * small))
+    deviation = (square - mean * mean).clamp_min(0).sqrt()
+    mean, deviation = (functional.interpolate(x, scale_factor=_COARSE, mode="bilinear") for x in (mean, deviation))
+    evened = ((middle - mean) / (deviation + 0.05)).clamp(-3, 3)
+    return functional.pixel_unshuffle(torch.cat([image, evened.to(image.dtype)], dim=1), factor)
 
 
 class PlainSegmenter(nn.Module):
@@ -34,7 +52,7 @@ class PlainSegmenter(nn.Module):
         levels, factor = len(config.filters), config.unshuffle
         net = DynUNet(
             spatial_dims=2,
-            in_channels=NEIGHBOURS * factor**2,
+            in_channels=_SHOWN * factor**2,
             out_channels=MASKS * factor**2,
             kernel_size=[3] * levels,
             strides=[1] + [2] * (levels - 1),
@@ -47,10 +65,11 @@ class PlainSegmenter(nn.Module):
         self.enter, self.down, self.deep, self.up, self.leave = (
             net.input_block, net.downsamples, net.bottleneck, net.upsamples, net.output_block,
         )  # fmt: skip
+        nn.init.constant_(self.leave.conv.conv.bias, _FIRST_LOGIT)
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W) → logits (B, structures, H, W)."""
-        kept: list[Tensor] = [self.enter(functional.pixel_unshuffle(image, self.config.unshuffle))]
+        kept: list[Tensor] = [self.enter(seen(image, self.config.unshuffle))]
         for down in self.down:
             kept.append(down(kept[-1]))
         x = self.deep(kept[-1])
@@ -66,12 +85,12 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.unshuffle = config.unshuffle
         first = config.widths[0]
-        self.enter = TwoConv(2, NEIGHBOURS * config.unshuffle**2, first, _ACT, _norm(first), True)
+        self.enter = TwoConv(2, _SHOWN * config.unshuffle**2, first, _ACT, _norm(first), True)
         self.down = nn.ModuleList(Down(2, a, b, _ACT, _norm(b), True) for a, b in pairwise(config.widths))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image (B, 3, H, W) → features (B, width, H / 2^k, W / 2^k), from fine to coarse."""
-        features: list[Tensor] = [self.enter(functional.pixel_unshuffle(image, self.unshuffle))]
+        features: list[Tensor] = [self.enter(seen(image, self.unshuffle))]
         for down in self.down:
             features.append(down(features[-1]))
         return features
@@ -107,6 +126,7 @@ class Denoiser(nn.Module):
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_TimedConvs(2 * a, a, time) for a in widths[:-1])
         self.head = nn.Conv2d(widths[0], MASKS * config.unshuffle**2, 1)
+        nn.init.constant_(cast(Tensor, self.head.bias), _FIRST_LOGIT)
 
     def forward(self, x: Tensor, u: Tensor, image: Tensor, features: list[Tensor]) -> Tensor:
         """x (B, structures, H, W) noised masks, u (B,) time from 0 (clean) to 1 (noise), image (B, 3, H, W) → logits as x."""
