@@ -15,12 +15,14 @@ from spinepaint.training.inpainter import InpainterTraining
 from spinepaint.training.latent_data import LatentData
 from spinepaint.training.localiser import LocaliserTraining
 from spinepaint.training.rl_localiser import RlLocaliserTraining
+from spinepaint.training.segmenter_settings import SegmenterTraining
 
 FOLDER = Path(spinepaint.training.__file__).parent / "configs"
 KINDS = {
     "autoencoder": AutoencoderTraining,
     "inpainter": InpainterTraining,
     "localiser": LocaliserTraining,
+    "segmenter": SegmenterTraining,
     "rl-localiser": RlLocaliserTraining,
     "bundle": BundleTraining,
 }
