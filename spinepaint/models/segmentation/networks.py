@@ -30,7 +30,7 @@ def _norm(width: int) -> tuple[str, dict[str, int]]:
 
 
 def seen(image: Tensor, factor: int) -> Tensor:
-    """What a network is shown of an image (B, 3, H, W): its slices, and the middle one evened; `factor` pixels a side are channels.
+    """What a network is shown of an image (B, 3, H, W): its slices and the middle one evened, `factor` pixels a side unshuffled.
 
     Evened: local mean 0 and deviation 1, so that the spine is found also where a surface coil hardly reaches.
     """
