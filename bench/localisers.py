@@ -1,6 +1,6 @@
 """All localisers in one table: `python -m bench.localisers --phantoms 20 [--spider FOLDER] [--real FOLDER] [--rl RUN]`.
 
-On phantoms that nothing was trained on, on SPIDER's held-out mid-sagittal slices (errors in plane), and on series of your own: a
+On phantoms that nothing was trained on, as they are and spoilt by blur and noise, on SPIDER's held-out mid-sagittal slices (errors in plane), and on series of your own: a
 folder of DICOM files each and `disc_centres.json` ({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the
 bundle has no weights for is left out; `--rl` takes the agents' network from a training run. Columns, over the discs of the truth:
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from spinepaint.imaging.orient import orient
 from spinepaint.imaging.reading import read_series
@@ -79,6 +80,16 @@ def phantom_cases(count: int) -> Iterator[Case]:
         view = orient(phantom_volume(phantom))
         truth = {fsu: np.array(view.to_index(point)) for fsu, point in phantom.disc_centres_lps_mm.items()}
         yield Case(view.voxels, view.spacing, truth)
+
+
+def spoilt_cases(cases: Sequence[Case]) -> Iterator[Case]:
+    """The same series blurred in plane by up to 2 mm and with noise of up to 0.3 of the bright tissue's: there localisers fail."""
+    for number, case in enumerate(cases):
+        rng = np.random.default_rng((FIRST_SEED, number))
+        blur = float(rng.uniform(0, 2)) / np.array(case.spacing_mm) * (0, 1, 1)
+        noise = float(rng.uniform(0, 0.3) * np.percentile(case.voxels, 99))
+        voxels = gaussian_filter(case.voxels, blur) + rng.normal(0, noise, case.voxels.shape)
+        yield replace(case, voxels=voxels.astype(np.float32))
 
 
 def spider_cases(folder: Path) -> Iterator[Case]:
@@ -176,6 +187,7 @@ def main() -> None:
     if arguments.rl:
         bundle = replace(bundle, rl_localiser=read_rl_localiser(arguments.rl))
     sets = {"phantoms": list(phantom_cases(arguments.phantoms)) if arguments.phantoms else []}
+    sets["spoilt"] = list(spoilt_cases(sets["phantoms"]))
     sets["SPIDER"] = list(spider_cases(arguments.spider)) if arguments.spider else []
     sets["real"] = list(real_cases(arguments.real)) if arguments.real else []
     localisers = available(bundle)

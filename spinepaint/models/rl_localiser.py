@@ -29,8 +29,7 @@ class RlLocaliserConfig:
     low, high: the support of the values: what an agent comes nearer, in steps, discounted.
     most_moves: at each step size.
     starts, gammas: places that the agents are sent from, and the contrasts that they see the image in: all pairs of them.
-    certainty: the confidence's logit is the first, less the second times the width and the third times the spread of the ends
-        in mm; fitted on held-out phantoms.
+    certainty: the confidence's logit is the first, less the others times `DOUBTS`; fitted on held-out phantoms.
     least_confidence: below it a disc counts as not found.
     """
 
@@ -48,7 +47,7 @@ class RlLocaliserConfig:
     high: float = 5.0
     widths: tuple[int, int, int] = (32, 64, 96)
     hidden: int = 256
-    certainty: tuple[float, float, float] = (5.0, 3.0, 0.2)
+    certainty: tuple[float, ...] = (5.0, 1.0, 1.0, 1.0, 0.2)
     least_confidence: float = 0.05
 
     def __post_init__(self) -> None:

@@ -16,6 +16,12 @@ _MOVES = np.array(MOVES, dtype=np.int64)
 _EDGE_MM = 5.0  # an agent that ends so near the border looked for a disc beyond it
 _TOGETHER_MM = 12.0  # two discs' centres are never so near
 
+# What speaks against a place: the value distributions' mean full width at half maximum (Browning et al.) and mean standard
+# deviation, which sees a small second peak too; the greatest value, since at the disc nothing is to be gained; and how far the
+# ends of several walks lie apart. The first three are known at every place.
+DOUBTS = ("width", "deviation", "value", "spread_mm")
+_AT_A_PLACE = 3
+
 
 @dataclass
 class Walks:
@@ -28,10 +34,11 @@ class Walks:
     stage: (E, A), place of the step size in force; of the last one when done.
     moves: (E, A, MEMORY), latest first, -1 where there is none.
     trail: (E, A, MEMORY, 3), places at this stage, latest first.
-    trail_value, trail_width: (E, A, MEMORY), greatest value and mean width there; the value is infinite where there is no place.
+    trail_value: (E, A, MEMORY), the greatest value there, infinite where there is no place.
+    trail_doubts: (E, A, MEMORY, 3), the first three of `DOUBTS` there.
     taken: (E, A), moves at this stage.
     done: (E, A).
-    width: (E, A), mean width of the value distributions at the final place; nan until done.
+    doubts: (E, A, 3), those of the final place; nan until done.
     """
 
     volume: NDArray[np.int64]
@@ -40,10 +47,10 @@ class Walks:
     moves: NDArray[np.int64]
     trail: NDArray[np.int64]
     trail_value: NDArray[np.float32]
-    trail_width: NDArray[np.float32]
+    trail_doubts: NDArray[np.float32]
     taken: NDArray[np.int64]
     done: NDArray[np.bool_]
-    width: NDArray[np.float32]
+    doubts: NDArray[np.float32]
 
     @classmethod
     def begin(cls, volume: NDArray[np.int64], position: NDArray[np.int64]) -> "Walks":
@@ -56,10 +63,10 @@ class Walks:
             moves=np.full((*shape, MEMORY), -1, np.int64),
             trail=np.zeros((*shape, MEMORY, 3), np.int64),
             trail_value=np.full((*shape, MEMORY), np.inf, np.float32),
-            trail_width=np.zeros((*shape, MEMORY), np.float32),
+            trail_doubts=np.zeros((*shape, MEMORY, _AT_A_PLACE), np.float32),
             taken=np.zeros(shape, np.int64),
             done=np.zeros(shape, bool),
-            width=np.full(shape, np.nan, np.float32),
+            doubts=np.full((*shape, _AT_A_PLACE), np.nan, np.float32),
         )
 
     def replace(self, which: NDArray[np.bool_], other: "Walks") -> None:
@@ -87,12 +94,12 @@ def advance(
     walks: Walks,
     action: NDArray[np.int64],
     value: NDArray[np.float32],
-    width: NDArray[np.float32],
+    doubts: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Move every agent that is not done, in place; the places (E, A, 3) that the moves led to, and which (E, A) led out.
 
-    shapes: (volumes, 3), the atlas's. action: (E, A) places in `MOVES`. value, width: (E, A) greatest value and mean width of the
-    distributions where the agents stand. A move out of the image leaves the agent where it is. An agent that comes to a
+    shapes: (volumes, 3), the atlas's. action: (E, A) places in `MOVES`. value: (E, A) greatest values where the agents
+    stand; doubts: (E, A, 3) there. A move out of the image leaves the agent where it is. An agent that comes to a
     place of its last `MEMORY`, or has made `most_moves`, goes to the one of these places whose greatest value is the least
     (Alansary et al. 2019: there nothing is to be gained by moving) and on to the next finer step, or is done.
     """
@@ -101,7 +108,7 @@ def advance(
     left = ((wanted < 0) | (wanted >= shapes[walks.volume][:, None])).any(axis=2)
     led = np.where((left | walks.done)[..., None], walks.position, wanted)
     go = ~walks.done
-    for name, latest in (("trail", walks.position), ("trail_value", value), ("trail_width", width), ("moves", action)):
+    for name, latest in (("trail", walks.position), ("trail_value", value), ("trail_doubts", doubts), ("moves", action)):
         old = getattr(walks, name)
         shifted = np.concatenate([latest[:, :, None].astype(old.dtype), old[:, :, :-1]], axis=2)
         old[go] = shifted[go]
@@ -119,7 +126,7 @@ def _settle(config: RlLocaliserConfig, walks: Walks, which: NDArray[np.bool_]) -
     calm = best[e, a]
     walks.position[e, a] = walks.trail[e, a, calm]
     final = walks.stage[e, a] == len(config.steps) - 1
-    walks.width[e, a] = np.where(final, walks.trail_width[e, a, calm], np.nan)
+    walks.doubts[e, a] = np.where(final[:, None], walks.trail_doubts[e, a, calm], np.nan)
     walks.done[e, a] = final
     walks.stage[e, a] += ~final
     walks.trail_value[e, a] = np.inf
@@ -129,10 +136,10 @@ def _settle(config: RlLocaliserConfig, walks: Walks, which: NDArray[np.bool_]) -
 
 @dataclass(frozen=True)
 class Seen:
-    """What the network says of places: the expected values (N, 6) of the moves, and the distributions' mean widths (N,)."""
+    """What the network says of places: the expected values (N, 6) of the moves, and the doubts (N, 3)."""
 
     values: NDArray[np.float32]
-    widths: NDArray[np.float32]
+    doubts: NDArray[np.float32]
 
 
 @torch.inference_mode()
@@ -142,29 +149,31 @@ def look(network: RlLocaliser, views: NDArray[np.uint8], facts_: NDArray[np.floa
     log = network(image, torch.from_numpy(facts_), torch.from_numpy(agent))
     probabilities = log.exp()
     values = probabilities @ network.support
-    gap = float(network.support[1] - network.support[0])
-    return Seen(values.numpy(), full_width_half_maximum(probabilities, gap).mean(dim=1).numpy())
+    width = full_width_half_maximum(probabilities, float(network.support[1] - network.support[0]))
+    deviation = (probabilities @ network.support**2 - values**2).clamp_min(0).sqrt()
+    doubts = torch.stack([width.mean(dim=1), deviation.mean(dim=1), values.amax(dim=1)], dim=1)
+    return Seen(values.numpy(), doubts.numpy())
 
 
 def see(network: RlLocaliser, atlas: Atlas, walks: Walks) -> Seen:
-    """Values (E, A, 6) and widths (E, A) of all agents where they stand; zeros for those that are done."""
+    """Values (E, A, 6) and doubts (E, A, 3) of all agents where they stand; zeros for those that are done."""
     config = network.config
     e, a = np.nonzero(~walks.done)
     values = np.zeros((*walks.done.shape, len(MOVES)), np.float32)
-    widths = np.zeros(walks.done.shape, np.float32)
+    doubts = np.zeros((*walks.done.shape, _AT_A_PLACE), np.float32)
     if len(e):
         views = atlas.cut(walks.volume[e], walks.position[e, a], config.view, config.beside)
         known = facts(config, walks.position, walks.stage, walks.moves)[e, a]
         found = look(network, views, known, a.astype(np.int64))
-        values[e, a], widths[e, a] = found.values, found.widths
-    return Seen(values, widths)
+        values[e, a], doubts[e, a] = found.values, found.doubts
+    return Seen(values, doubts)
 
 
 def walk_to_end(network: RlLocaliser, atlas: Atlas, walks: Walks) -> Walks:
     """Move greedily until every agent is done; the same object."""
     while not walks.done.all():
         seen = see(network, atlas, walks)
-        advance(network.config, atlas.shapes, walks, seen.values.argmax(axis=2), seen.values.max(axis=2), seen.widths)
+        advance(network.config, atlas.shapes, walks, seen.values.argmax(axis=2), seen.values.max(axis=2), seen.doubts)
     return walks
 
 
@@ -183,13 +192,11 @@ class Landmarks:
     Attributes
     ----------
     places: (A, 3), fractional, on their grid: the median of the walks' ends, axis by axis.
-    widths: (A,), mean width of the value distributions at the ends.
-    spreads_mm: (A,), root mean square distance of the ends from their median.
+    doubts: (A, 4), see `DOUBTS`: means over the ends, and the root mean square distance of the ends from their median.
     """
 
     places: NDArray[np.float64]
-    widths: NDArray[np.float64]
-    spreads_mm: NDArray[np.float64]
+    doubts: NDArray[np.float64]
 
 
 def find(network: RlLocaliser, grid: NDArray[np.uint8]) -> Landmarks:
@@ -203,14 +210,15 @@ def find(network: RlLocaliser, grid: NDArray[np.uint8]) -> Landmarks:
     walks = walk_to_end(network, atlas, Walks.begin(volume, np.tile(places, (looks, 1, 1))))
     middle = np.median(walks.position, axis=0)
     away = np.linalg.norm(walks.position - middle, axis=2) * config.spacing_mm
-    return Landmarks(middle, walks.width.mean(axis=0, dtype=np.float64), np.sqrt((away**2).mean(axis=0)))
+    spread = np.sqrt((away**2).mean(axis=0))
+    return Landmarks(middle, np.concatenate([walks.doubts.mean(axis=0, dtype=np.float64), spread[:, None]], axis=1))
 
 
 @dataclass(frozen=True)
 class AgentLocalisation:
     """Disc centres in fractional voxel indices (slice, row, column), by FSU name; a level outside the image is absent.
 
-    `widths` are the value distributions' of every agent, those of absent levels too.
+    `widths` are the value distributions' mean full widths at half maximum of every agent, those of absent levels too.
     """
 
     centres: dict[str, NDArray[np.float64]]
@@ -233,7 +241,7 @@ def localise_by_agents(
     config = network.config
     grid, factor = to_agents_grid(voxels, spacing_mm, config.spacing_mm)
     found = find(network.eval(), grid)
-    sure = confidence(config, found)
+    sure = confidence(config, found.doubts)
     kept = _believed(config, found.places, sure, grid.shape[1])
     names = [name for name, keep in zip(config.fsus, kept, strict=True) if keep]
     centres = {name: (found.places[config.fsus.index(name)] + 0.5) / factor - 0.5 for name in names}
@@ -242,15 +250,15 @@ def localise_by_agents(
     return AgentLocalisation(
         centres,
         {name: float(sure[config.fsus.index(name)]) for name in names},
-        dict(zip(config.fsus, map(float, found.widths), strict=True)),
+        dict(zip(config.fsus, map(float, found.doubts[:, 0]), strict=True)),
         warnings if missing else (),
     )
 
 
-def confidence(config: RlLocaliserConfig, found: Landmarks) -> NDArray[np.float64]:
-    """How sure the agents are (A,), 0 to 1."""
-    offset, per_width, per_spread = config.certainty
-    return np.asarray(1 / (1 + np.exp(-np.clip(offset - per_width * found.widths - per_spread * found.spreads_mm, -30, 30))))
+def confidence(config: RlLocaliserConfig, doubts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How sure agents are (N,), 0 to 1, from their doubts (N, 4)."""
+    logit = config.certainty[0] - doubts @ np.array(config.certainty[1:])
+    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
 
 def _believed(config: RlLocaliserConfig, places: NDArray[np.float64], sure: NDArray[np.float64], rows: int) -> NDArray[np.bool_]:

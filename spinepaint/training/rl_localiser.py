@@ -20,9 +20,9 @@ from torch import Tensor
 
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from spinepaint.models.rl_localiser_views import BYTE
-from spinepaint.models.rl_localiser_walk import facts, find
+from spinepaint.models.rl_localiser_walk import DOUBTS, facts, find
 from spinepaint.training import fitting
-from spinepaint.training.rl_localiser_data import Ground, phantom_ground, training_grounds
+from spinepaint.training.rl_localiser_data import Ground, phantom_ground, spoilt, training_grounds
 from spinepaint.training.rl_localiser_field import Field
 from spinepaint.training.rl_localiser_replay import Moves, Replay, Running
 
@@ -165,7 +165,7 @@ class RlLocaliserTask:
         return image, torch.from_numpy(facts(model, position, stage, moves)[e, a])
 
     def validate(self) -> dict[str, float]:
-        """Errors in mm on held-out phantoms, the share within 4 mm, and how well widths and spreads tell failures (AUC)."""
+        """Errors in mm on held-out phantoms, the share within 4 mm, and how well each doubt tells failures (AUC)."""
         seen = walked(self.target, self.held_out)
         error = seen.error_mm[seen.inside]
         if not len(error):
@@ -175,11 +175,10 @@ class RlLocaliserTask:
             "phantom_median_mm": float(np.median(error)),
             "phantom_within_4": float((error < 4).mean()),
             "phantom_failed": float((error > FAILED_MM).mean()),
-            "width": float(seen.width[seen.inside].mean()),
         }
         if not 0 < seen.failed.sum() < len(seen.failed):
             return figures
-        return {**figures, "auc_width": auc(seen.width, seen.failed), "auc_spread": auc(seen.spread_mm, seen.failed)}
+        return figures | {f"auc_{name}": auc(seen.doubts[:, k], seen.failed) for k, name in enumerate(DOUBTS)}
 
 
 def projected(distribution: Tensor, reward: Tensor, discount: Tensor, support: Tensor) -> Tensor:
@@ -199,12 +198,11 @@ def projected(distribution: Tensor, reward: Tensor, discount: Tensor, support: T
 
 @dataclass(frozen=True)
 class Walked:
-    """How agents ended whose discs are known, (N,) each: mm off, whether the disc is in the field of view, width and spread."""
+    """How agents ended whose discs are known: mm off (N,), whether the disc is in the field of view (N,), doubts (N, 4)."""
 
     error_mm: NDArray[np.float64]
     inside: NDArray[np.bool_]
-    width: NDArray[np.float64]
-    spread_mm: NDArray[np.float64]
+    doubts: NDArray[np.float64]
 
     @property
     def failed(self) -> NDArray[np.bool_]:
@@ -215,13 +213,13 @@ class Walked:
 def walked(network: RlLocaliser, grounds: list[Ground]) -> Walked:
     """Let the agents walk in all grounds."""
     network.eval()
-    columns: list[NDArray[np.float64]] = [np.zeros((4, 0))]
+    rows: list[NDArray[np.float64]] = [np.zeros((0, 2 + len(DOUBTS)))]
     for ground in grounds:
         found, known = find(network, ground.grid), np.isfinite(ground.targets).all(axis=1)
         away = np.linalg.norm(found.places - ground.targets, axis=1) * network.config.spacing_mm
-        columns.append(np.stack([away, ground.inside, found.widths, found.spreads_mm])[:, known])
-    error, inside, width, spread = np.concatenate(columns, axis=1)
-    return Walked(error, inside > 0.5, width, spread)
+        rows.append(np.column_stack([away, ground.inside, found.doubts])[known])
+    table = np.concatenate(rows)
+    return Walked(table[:, 0], table[:, 1] > 0.5, table[:, 2:])
 
 
 def auc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
@@ -233,21 +231,22 @@ def auc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
 
 
 def calibrated(config: RlLocaliserConfig, seen: Walked) -> RlLocaliserConfig:
-    """The configuration with the logistic curve from width and spread to confidence that fits best; neither may raise it.
+    """The configuration with the logistic curve from doubts to confidence that fits best; no doubt may raise it.
 
-    One failure at twice the greatest width and spread and one success at the least are added, so that there are both.
+    One failure at more than the greatest doubts and one success at the least are added, so that there are both.
     """
-    features = np.stack([seen.width, seen.spread_mm])
-    x = np.concatenate([features, 2 * features.max(axis=1, keepdims=True) + 0.1, features.min(axis=1, keepdims=True)], axis=1)
+    least, most = seen.doubts.min(axis=0), seen.doubts.max(axis=0)
+    x = np.vstack([seen.doubts, most + (most - least) + 0.1, least])
     sign = np.append(np.where(seen.failed, 1.0, -1.0), [1.0, -1.0])
+    scale = x.std(axis=0)
 
     def cost(parameters: NDArray[np.float64]) -> float:
-        logit = parameters[0] - parameters[1:] @ x
-        return float(np.logaddexp(0, sign * logit).sum() + 0.01 * (parameters**2).sum())
+        logit = parameters[0] - (x / scale) @ parameters[1:]
+        return float(np.logaddexp(0, sign * logit).sum() + 0.05 * (parameters[1:] ** 2).sum())
 
-    bounds = [(None, None), (0, None), (0, None)]
-    offset, per_width, per_spread = minimize(cost, [1.0, 0.5, 0.1], method="L-BFGS-B", bounds=bounds).x
-    return replace(config, certainty=(float(offset), float(per_width), float(per_spread)))
+    start = [1.0, *[0.5] * len(DOUBTS)]
+    offset, *weights = minimize(cost, start, method="L-BFGS-B", bounds=[(None, None), *[(0, None)] * len(DOUBTS)]).x
+    return replace(config, certainty=(float(offset), *(float(w) for w in weights / scale)))
 
 
 def fit(config: RlLocaliserTraining) -> Path:
@@ -266,7 +265,8 @@ def fit(config: RlLocaliserTraining) -> Path:
     )
     weights = config.run_dir / "rl_localiser.safetensors"
     save_file({name: value.contiguous() for name, value in task.target.state_dict().items()}, weights)
-    seen = walked(task.target, task.held_out)
+    rng = np.random.default_rng((config.seed, 35))
+    seen = walked(task.target, task.held_out + [spoilt(ground, rng) for ground in task.held_out])
     model = calibrated(config.model, seen) if len(seen.error_mm) else config.model
     (config.run_dir / "config.json").write_text(json.dumps(asdict(model), indent=2) + "\n")
     kept = {"seed": config.seed, "phantoms": config.phantoms, "real_volumes": len(task.real), **figures}

@@ -68,6 +68,14 @@ def altered(ground: Ground, rng: np.random.Generator) -> Ground:
     return Ground(grid, (ground.targets - middle) @ np.linalg.inv(matrix).T + middle)
 
 
+def spoilt(ground: Ground, rng: np.random.Generator) -> Ground:
+    """A variant whose contrast, sharpness and noise are beyond the training's: agents fail there often enough to fit doubt."""
+    other = _cut(altered(ground, rng), rng, CUT_SHARE)
+    image = gaussian_filter(other.grid.astype(np.float32), (0.0, *[float(rng.uniform(0, 1.5))] * 2))
+    image = np.clip(image + rng.normal(0, float(rng.uniform(0, 50)), image.shape), 0, 255) / 255
+    return Ground((255 * image ** float(np.exp(rng.normal(0, 0.5)))).astype(np.uint8), other.targets)
+
+
 def _field_of_view(rng: np.random.Generator, rows: NDArray[np.float64], height: int) -> tuple[int, int]:
     """(top, bottom) of an image that ends between the two upper or the two lower discs."""
     ends, share = np.sort(rows[np.isfinite(rows)]), rng.random()

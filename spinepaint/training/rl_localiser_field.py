@@ -62,7 +62,7 @@ class Field:
         action = np.where(chance > 1 - random_share, drawn, action)
         before = (walks.position.copy(), walks.stage.copy(), walks.moves.copy(), walks.done.copy())
         near = self.distance(walks, walks.position)
-        led, left = advance(config, self.atlas.shapes, walks, action, seen.values.max(axis=2), seen.widths)
+        led, left = advance(config, self.atlas.shapes, walks, action, seen.values.max(axis=2), seen.doubts)
         gained = (near - self.distance(walks, led)) / np.array(config.steps)[before[1]]
         moves = Moves(
             volume=walks.volume.copy(),

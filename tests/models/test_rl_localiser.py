@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from spinepaint.models.rl_localiser import MOVES, RlLocaliser, RlLocaliserConfig, full_width_half_maximum
 from spinepaint.models.rl_localiser_views import BYTE, Atlas, to_agents_grid
-from spinepaint.models.rl_localiser_walk import Landmarks, Walks, advance, confidence, facts, find, localise_by_agents
+from spinepaint.models.rl_localiser_walk import Walks, advance, confidence, facts, find, localise_by_agents
 
-SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=15, gammas=(1.0,), certainty=(4.0, 2.0, 0.1))
+SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=15, gammas=(1.0,), certainty=(4.0, 2.0, 0.0, 0.0, 0.1))
 SPACING = (2.0, 2.0, 2.0)
 SHAPE = (11, 128, 96)
 TRUTH = {name: np.array([5.0, 12.0 + 24 * i, 50.0 - 3 * i]) for i, name in enumerate(SMALL.fsus)}
@@ -111,7 +111,7 @@ def _walks(*places: tuple[int, int, int]) -> Walks:
 def _go(walks: Walks, action: int, value: float = 0.0) -> np.ndarray:
     shape = walks.stage.shape
     one = np.full(shape, value, np.float32)
-    return advance(SMALL, np.array([[9, 40, 40]]), walks, np.full(shape, action), one, one)[1]
+    return advance(SMALL, np.array([[9, 40, 40]]), walks, np.full(shape, action), one, np.repeat(one[..., None], 3, axis=2))[1]
 
 
 def test_steps_shorten_by_oscillation_and_end_at_the_calmest_place() -> None:
@@ -123,7 +123,7 @@ def test_steps_shorten_by_oscillation_and_end_at_the_calmest_place() -> None:
     for value in (2.0, 1.0, 2.0, 1.5):
         assert not walks.done.any()
         _go(walks, 3 if value == 2.0 else 2, value=value)
-    assert walks.done.all() and walks.width.tolist() == [[1.5]]
+    assert walks.done.all() and walks.doubts.tolist() == [[[1.5, 1.5, 1.5]]]
     before = walks.position.copy()
     _go(walks, 5)
     assert np.array_equal(walks.position, before)
@@ -139,7 +139,7 @@ def test_walks_end_even_without_oscillation() -> None:
     walks, config = _walks((4, 0, 0)), replace(SMALL, most_moves=1)
     zero = np.zeros((1, 1), np.float32)
     for _ in config.steps:
-        advance(config, np.array([[9, 40, 40]]), walks, np.array([[3]]), zero, zero)
+        advance(config, np.array([[9, 40, 40]]), walks, np.array([[3]]), zero, np.zeros((1, 1, 3), np.float32))
     assert walks.done.all()
 
 
@@ -194,13 +194,12 @@ def test_one_slice_is_enough_and_the_same_twice() -> None:
     network, grid = RlLocaliser(SMALL), np.random.default_rng(0).integers(0, 255, (1, 40, 30), dtype=np.uint8)
     first, second = find(network, grid), find(network, grid)
     assert np.array_equal(first.places, second.places) and (first.places[:, 0] == 0).all()
-    assert np.isfinite(first.widths).all()
+    assert np.isfinite(first.doubts).all()
 
 
 def test_confidence_falls_with_the_width_and_the_spread() -> None:
     def sure(width: float, spread_mm: float) -> float:
-        found = Landmarks(np.zeros((1, 3)), np.array([width]), np.array([spread_mm]))
-        return float(confidence(replace(SMALL, certainty=(4.0, 2.0, 0.1)), found)[0])
+        return float(confidence(SMALL, np.array([[width, 0.0, 0.0, spread_mm]]))[0])
 
     assert sure(0.5, 0.0) > 0.9 and sure(2.0, 0.0) == pytest.approx(0.5) and sure(6.0, 0.0) < 0.01
     assert sure(0.5, 40.0) < sure(0.5, 5.0) < sure(0.5, 0.0)

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from spinepaint.app.cli import app
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
-from spinepaint.models.rl_localiser_walk import Landmarks, Walks, confidence
+from spinepaint.models.rl_localiser_walk import Walks, confidence
 from spinepaint.training import rl_localiser, rl_localiser_data
 from spinepaint.training.bundles import read_rl_localiser
 from spinepaint.training.localiser_scenes import Disc, Scene
 from spinepaint.training.phantom import make_phantom
 from spinepaint.training.rl_localiser import RlLocaliserTask, RlLocaliserTraining, Walked, auc, calibrated, fit, projected
-from spinepaint.training.rl_localiser_data import Ground, altered, phantom_ground, slice_ground
+from spinepaint.training.rl_localiser_data import Ground, altered, phantom_ground, slice_ground, spoilt
 from spinepaint.training.rl_localiser_field import Field
 from spinepaint.training.rl_localiser_replay import Moves, Replay, Running
 
@@ -160,12 +160,14 @@ def test_the_area_under_the_curve() -> None:
 def test_confidence_is_fitted_to_failures() -> None:
     rng = np.random.default_rng(0)
     width = np.concatenate([rng.normal(0.8, 0.1, 60), rng.normal(2.0, 0.3, 12)])
-    error, spread = np.where(np.arange(72) >= 60, 34.0, 2.0), rng.uniform(0, 1, 72)
-    config = calibrated(SMALL, Walked(error, np.ones(72, bool), width, spread))
-    sure = confidence(config, Landmarks(np.zeros((3, 3)), np.array([0.8, 1.4, 2.0]), np.array([0.5, 0.5, 0.5])))
-    assert sure[0] > 0.9 and sure[2] < 0.1 and 0.1 < sure[1] < 0.95
-    alone = calibrated(SMALL, Walked(error[:60], np.ones(60, bool), width[:60], spread[:60]))
-    assert (confidence(alone, Landmarks(np.zeros((60, 3)), width[:60], spread[:60])) > 0.5).all()
+    doubts = np.stack([width, rng.uniform(0, 1, 72), -width, rng.uniform(0, 1, 72)], axis=1)
+    error = np.where(np.arange(72) >= 60, 34.0, 2.0)
+    config = calibrated(SMALL, Walked(error, np.ones(72, bool), doubts))
+    assert min(config.certainty[1:]) >= 0 and config.certainty[3] < config.certainty[1]
+    sure = confidence(config, doubts)
+    assert sure[:60].mean() > 0.9 and sure[60:].mean() < 0.3
+    alone = calibrated(SMALL, Walked(error[:60], np.ones(60, bool), doubts[:60]))
+    assert (confidence(alone, doubts[:60]) > 0.5).all()
 
 
 def test_a_variant_has_its_discs_where_they_are_seen() -> None:
@@ -175,6 +177,8 @@ def test_a_variant_has_its_discs_where_they_are_seen() -> None:
         for x, r, c in other.targets[other.inside].round().astype(int):
             assert other.grid[x, r, c] > 120
         assert not np.array_equal(other.targets, ground.targets)
+        noisy = spoilt(ground, np.random.default_rng(seed))
+        assert noisy.grid.dtype == np.uint8 and noisy.targets.shape == (5, 3)
 
 
 def test_a_phantoms_targets_are_its_discs(monkeypatch: pytest.MonkeyPatch) -> None:
