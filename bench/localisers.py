@@ -1,8 +1,9 @@
 """All localisers in one table: `python -m bench.localisers --phantoms 20 [--spider FOLDER] [--real FOLDER] [--rl RUN]`.
 
-On phantoms that nothing was trained on, as they are and spoilt by blur and noise, on SPIDER's held-out mid-sagittal slices (errors in plane), and on series of your own: a
-folder of DICOM files each and `disc_centres.json` ({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the
-bundle has no weights for is left out; `--rl` takes the agents' network from a training run. Columns, over the discs of the truth:
+On phantoms that nothing was trained on, as they are and spoilt by blur and noise, on SPIDER's held-out mid-sagittal slices
+(errors in plane), and on series of your own: a folder of DICOM files each and `disc_centres.json`
+({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the bundle has no weights for is left out; `--rl` takes the
+agents' network from a training run. Columns, over the discs of the truth:
 
 found: share with a centre under their name. mean, median, 95 %: mm from that centre to the truth, a neighbour's disc included.
 <3, <5: share within that many mm. named: share whose nearest centre lies within 15 mm and has their name.
@@ -83,7 +84,7 @@ def phantom_cases(count: int) -> Iterator[Case]:
 
 
 def spoilt_cases(cases: Sequence[Case]) -> Iterator[Case]:
-    """The same series blurred in plane by up to 2 mm and with noise of up to 0.3 of the bright tissue's: there localisers fail."""
+    """The same series blurred in plane by up to 2 mm, with noise of up to 0.3 of the brightest tissue: there localisers fail."""
     for number, case in enumerate(cases):
         rng = np.random.default_rng((FIRST_SEED, number))
         blur = float(rng.uniform(0, 2)) / np.array(case.spacing_mm) * (0, 1, 1)
