@@ -2,8 +2,8 @@
 
 On phantoms that nothing was trained on, as they are and spoilt by blur and noise, on SPIDER's held-out mid-sagittal slices
 (errors in plane), and on series of your own: a folder of DICOM files each and `disc_centres.json`
-({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the bundle has no weights for is left out; `--rl` takes the
-agents' network from a training run. Columns, over the discs of the truth:
+({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the bundle has no weights for is left out; `--rl` takes
+the agents' network from a training run. Columns, over the discs of the truth:
 
 found: share with a centre under their name. mean, median, 95 %: mm from that centre to the truth, a neighbour's disc included.
 <3, <5: share within that many mm. named: share whose nearest centre lies within 15 mm and has their name.
