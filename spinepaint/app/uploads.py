@@ -105,6 +105,7 @@ def boundary_of(request: Request, media_type: bytes, advice: str) -> bytes:
 async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps) -> None:
     size = 0
     stream = request.stream()
+    preamble = _Preamble(boundary)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         while True:
@@ -114,7 +115,7 @@ async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps) 
                 break
             size += len(chunk)
             caps.enforce("upload_bytes", size)
-            parser.write(chunk)
+            parser.write(preamble.rest(chunk))
             await run_in_threadpool(form.flush)
         parser.finalize()
     except TimeoutError:
@@ -123,6 +124,32 @@ async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps) 
         raise Refusal("malformed-upload", "The multipart body is malformed.", status=400) from None
     if not form.ended:
         raise Refusal("malformed-upload", "The multipart body ends too early.", status=400)
+
+
+class _Preamble:
+    """Passes over what stands before the first delimiter of a multipart body, which says nothing (RFC 2046 5.1.1)."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\n--" + boundary
+        self._held: bytearray | None = bytearray(b"\n")  # the delimiter may be the first line
+
+    def rest(self, chunk: bytes) -> bytes:
+        """What of the next bytes of the body the preamble leaves: from the delimiter on, all."""
+        if self._held is None:
+            return chunk
+        self._held += chunk
+        at = 0
+        while (at := self._held.find(self._delimiter, at)) >= 0:
+            end = at + len(self._delimiter)
+            if end == len(self._held):
+                break  # what follows will say whether it is one
+            if self._held[end] in b"\r\n\t -":  # a delimiter, be it a malformed one, which is the parser's to refuse
+                found = bytes(self._held[at + 1 :])
+                self._held = None
+                return found
+            at = end
+        del self._held[: at if at >= 0 else max(0, len(self._held) - len(self._delimiter) + 1)]
+        return b""
 
 
 async def drain(request: Request) -> None:

@@ -129,6 +129,21 @@ def test_what_is_no_form(client: TestClient, incoming: Path, headers: dict[str, 
     assert not incoming.exists() or list(incoming.iterdir()) == []
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_preamble_is_passed_over_however_it_is_cut(size: int) -> None:
+    from spinepaint.app.uploads import _Preamble
+
+    rest = b"--bound\r\n\r\ncontent\r\n--bound--\r\n"
+    for preamble in (b"", b"\r\n", b"text\r\n--boundless\r\n --bound\r\n--\r\n\n"):
+        opening, body = _Preamble(b"bound"), preamble + rest
+        assert b"".join(opening.rest(body[at : at + size]) for at in range(0, len(body), size)) == rest
+    opening = _Preamble(b"bound")
+    assert opening.rest(b"no part may be lost\r\n--bound \r\n") == b"--bound \r\n"
+    opening = _Preamble(b"bound")
+    assert opening.rest(b"x" * 100_000) + opening.rest(b"\r\n--boun") == b""
+    assert len(opening._held or b"") < 20
+
+
 def test_a_cut_body_is_refused(client: TestClient) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\ncontent that never ends'
     answer = client.post("/", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
