@@ -1,5 +1,6 @@
 """What the routes are given: the settings, the ledger, the artifact store."""
 
+import threading
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
@@ -27,6 +28,10 @@ def _intake(request: Request) -> Intake:
     return cast(Intake, request.app.state.intake)
 
 
+def _stopping(request: Request) -> threading.Event:
+    return cast(threading.Event, request.app.state.stopping)
+
+
 def require_json_body(request: Request) -> None:
     """Raise Refusal 415 where the body does not say that it is JSON (RFC 9110 15.5.16)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -38,4 +43,5 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 LedgerDep = Annotated[Ledger, Depends(_ledger)]
 ArtifactsDep = Annotated[ArtifactStore, Depends(_artifacts)]
 IntakeDep = Annotated[Intake, Depends(_intake)]
+StoppingDep = Annotated[threading.Event, Depends(_stopping)]
 AllowSynthetic = Annotated[bool, Query(description="Take a series that says it is synthetic; otherwise it is refused")]

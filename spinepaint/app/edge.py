@@ -1,5 +1,6 @@
 """What stands between the socket and the routes: who may talk to it, the access log, the last resort."""
 
+import asyncio
 import logging
 import time
 import traceback
@@ -79,6 +80,10 @@ class Edge:
             await (problem_response(refusal) if refusal else self.app)(scope, receive, send)
         except _HeadAnswered:
             raise
+        except asyncio.CancelledError:
+            if not scope["app"].state.stopping.is_set():
+                raise
+            _log.warning("the service stopped before an answer was complete")
         except Exception as error:
             _log.error("unhandled %s in %s", type(error).__name__, _where(error))
             if begun():

@@ -1,6 +1,7 @@
 """The HTTP gateway: a FastAPI application over one ledger and one artifact store."""
 
 import shutil
+import threading
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,8 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
         redoc_url=None,
         redirect_slashes=False,
     )
+    # Set when the service stops: answers that wait for something then end by themselves.
+    app.state.stopping = threading.Event()
     for part in (series, jobs, events, results, service, dicom_web):
         app.include_router(part.router)
     problems.install(app)

@@ -17,8 +17,10 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from spinepaint.app.broker import broker_url, private_broker, socket_path, wait_for_broker
 from spinepaint.app.gateway import create_app
@@ -66,7 +68,16 @@ def serve(settings: Settings, pipeline: str | None = None) -> None:
 
 
 class _Gateway(uvicorn.Server):
-    """uvicorn that says on stdout where it listens, once it does."""
+    """uvicorn that says on stdout where it listens, once it does, and tells the application when it stops."""
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        super().__init__(uvicorn.Config(app, **options))
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Before the connections are waited for: what is cut after GRACEFUL_S ends within a chunk.
+        self._app.state.stopping.set()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -76,14 +87,14 @@ class _Gateway(uvicorn.Server):
 
 
 def _run_gateway(settings: Settings, listener: socket.socket) -> None:
-    config = uvicorn.Config(
+    gateway = _Gateway(
         create_app(settings, hosts={settings.host, "127.0.0.1", "localhost", "::1"}),
         access_log=False,  # the gateway keeps its own, without what clients put into paths
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_S,
     )
-    _Gateway(config).run(sockets=[listener])
+    gateway.run(sockets=[listener])
 
 
 def _with_private_broker(settings: Settings, supervisor: Supervisor) -> Settings:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -25,6 +26,8 @@ from spinepaint.store.models import ACTIVE, Job, JobState, Series
 POLL_S = 0.25
 MAX_WAIT_S = 120
 RETRY_AFTER_S = 2
+SYNTHETIC = "The series is already synthetic."
+"""What the reader warns of a series that was taken although it says so."""
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
@@ -32,8 +35,11 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, patt
 def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, key: str | None) -> Job:
     """Queue a job for a series; with an idempotency key, the first one for the same content and spec.
 
-    Raises Refusal for a destination that the settings do not name.
+    Raises Refusal for a destination that the settings do not name, and for a series that says it is synthetic where the spec
+    does not allow that: it was the upload's choice, perhaps somebody else's.
     """
+    if SYNTHETIC in series.warnings and not spec.allow_synthetic:
+        raise Refusal("already-synthetic", SYNTHETIC, 'Say `"allow_synthetic": true` to have it painted into all the same.')
     if spec.destination is not None and spec.destination not in settings.destinations:
         known = ", ".join(sorted(settings.destinations)) or "none"
         raise Refusal("unknown-destination", "There is no destination of that name.", f"The settings name: {known}.")
@@ -69,13 +75,15 @@ def preferred_wait_s(prefer: str | None) -> float:
     return float(min(int(found.group(1)), MAX_WAIT_S)) if found else 0.0
 
 
-async def answer_when_ready(ledger: Ledger, artifacts: ArtifactStore, job: Job, *, wait_s: float, accept: str) -> Response:
-    """The result if the job succeeds within `wait_s`, its problem if it fails, else 202."""
+async def answer_when_ready(
+    ledger: Ledger, artifacts: ArtifactStore, job: Job, *, wait_s: float, accept: str, stopping: threading.Event
+) -> Response:
+    """The result if the job succeeds within `wait_s`, its problem if it fails, else 202; also once the service is stopping."""
     if wait_s <= 0:
         return await run_in_threadpool(accepted, ledger, job)
     chosen_media_type(accept)
     deadline = time.monotonic() + wait_s
-    while job.state in ACTIVE and time.monotonic() < deadline:
+    while job.state in ACTIVE and time.monotonic() < deadline and not stopping.is_set():
         await asyncio.sleep(POLL_S)
         job = await run_in_threadpool(known_job, ledger, job.id)
     applied = {"Preference-Applied": f"wait={wait_s:.0f}", "Location": job_path(job.id)}

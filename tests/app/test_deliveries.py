@@ -1,5 +1,6 @@
 """Destinations over HTTP: asked for by name, seen in the job, tried again on request."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def test_a_destination_that_is_not_known(client: TestClient, series_id: str) -> 
     assert "archive, web" in answer.json()["detail"]
     assert "secret" not in answer.text
     assert client.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_an_unknown_destination_leaves_no_series_behind(client: TestClient, settings: Settings, upload: Files) -> None:
+    spec = json.dumps({**EDIT, "destination": "nowhere"})
+    assert client.post("/v1/inpaint", files=upload, data={"spec": spec}).status_code == 422
+    assert client.get("/dicom-web/studies").status_code == 204
 
 
 def test_the_same_key_with_another_destination_is_another_request(client: TestClient, series_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from spinepaint.app.deps import LedgerDep
+from spinepaint.app.deps import LedgerDep, StoppingDep
 from spinepaint.app.submission import known_job
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import FINISHED, Event
@@ -28,16 +29,18 @@ NO_MORE = 204  # tells an EventSource not to connect again
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, NO_MORE: {"description": "No more"}},
 )
-async def follow_job(job_id: UUID, ledger: LedgerDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0) -> Response:
-    """Every event after `Last-Event-ID`, then those to come, until the job has ended."""
+async def follow_job(
+    job_id: UUID, ledger: LedgerDep, stopping: StoppingDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0
+) -> Response:
+    """Every event after `Last-Event-ID`, then those to come, until the job has ended; or the service, and a client asks again."""
     job = await run_in_threadpool(known_job, ledger, str(job_id))
     if job.state in FINISHED and last_event_id >= job.last_event:
         return Response(status_code=NO_MORE)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(ledger, job.id, last_event_id), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_stream(ledger, job.id, last_event_id, stopping), media_type="text/event-stream", headers=headers)
 
 
-async def _stream(ledger: Ledger, job_id: str, after: int) -> AsyncIterator[str]:
+async def _stream(ledger: Ledger, job_id: str, after: int, stopping: threading.Event) -> AsyncIterator[str]:
     spoke = time.monotonic()
     while True:
         # The state is read before the events: a job that had ended then has written its last one.
@@ -46,7 +49,7 @@ async def _stream(ledger: Ledger, job_id: str, after: int) -> AsyncIterator[str]
         for event in events:
             after, spoke = event.seq, time.monotonic()
             yield _frame(event)
-        if job is None or (job.state in FINISHED and after >= job.last_event):
+        if stopping.is_set() or job is None or (job.state in FINISHED and after >= job.last_event):
             return
         if time.monotonic() - spoke > KEEP_ALIVE_S:
             spoke = time.monotonic()

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep, require_json_body
+from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep, StoppingDep, require_json_body
 from spinepaint.app.openapi import SPEC, multipart
 from spinepaint.app.problems import validation_response
 from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView, Uid
@@ -37,6 +37,7 @@ async def inpaint(
     ledger: LedgerDep,
     artifacts: ArtifactsDep,
     intake: IntakeDep,
+    stopping: StoppingDep,
     idempotency_key: IdempotencyKey = None,
     prefer: Annotated[str | None, Header()] = None,
     accept: Annotated[str, Header()] = "*/*",
@@ -52,13 +53,14 @@ async def inpaint(
         series = await intake.admit(upload, spec.series_uid, allow_synthetic=spec.allow_synthetic)
     try:
         job = await run_in_threadpool(submit, ledger, settings, series, spec, idempotency_key)
-    except LedgerError:
+    except (LedgerError, Refusal):
         await run_in_threadpool(ledger.delete_series, series.id)
         raise
     if job.series_id != series.id:
         # The same request came before: its job goes on with the series of then.
         await run_in_threadpool(ledger.delete_series, series.id)
-    return await answer_when_ready(ledger, artifacts, job, wait_s=preferred_wait_s(prefer), accept=accept)
+    wait_s = preferred_wait_s(prefer)
+    return await answer_when_ready(ledger, artifacts, job, wait_s=wait_s, accept=accept, stopping=stopping)
 
 
 @router.get("/jobs")
