@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.check_report import CheckReport
 from spinepaint.imaging.dicom_index import IndexedInstance, index_instance
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import InstanceReason, Refusal
 from spinepaint.imaging.read_header import BadInstanceError, Header, read_header
 from spinepaint.imaging.reading import SourceSeries, check, read_series
 from spinepaint.imaging.unpacking import DiskFile, SourceFile, unpacked
@@ -31,8 +32,19 @@ def check_source(source: Path, series_uid: str | None, caps: Caps, *, allow_synt
 
 
 def read_source(source: Path, series_uid: str | None, caps: Caps, spill: Path | None, *, allow_synthetic: bool = False) -> Found:
-    """A series that is accepted, with its files; what lies in a zip is copied to `spill`. Raises Refusal."""
-    series = read_series(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic)
+    """A series that is accepted, with its files; what lies in a zip is copied to `spill`.
+
+    Raises Refusal, with a reason for each file where none of them is of a series.
+    """
+    try:
+        series = read_series(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic)
+    except Refusal as refusal:
+        if refusal.instances:
+            raise
+        report = check(source, series_uid=series_uid, caps=caps, allow_synthetic=allow_synthetic)
+        if report.series:
+            raise
+        raise replace(refusal, instances=[InstanceReason(file.file, file.reason) for file in report.files]) from None
     return _kept(source, series, caps, spill)
 
 

@@ -1,10 +1,13 @@
 """Uploads over HTTP: accepted whole or refused whole."""
 
+import io
 import json
 import uuid
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from pydicom import dcmread
 
@@ -64,6 +67,36 @@ def test_what_is_not_dicom(client: TestClient) -> None:
     response = client.post("/v1/series", files={"files": ("a.txt", b"hello")})
     assert response.status_code == 422
     assert problem_type(response)
+
+
+def zip_of(**entries: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"notes.txt": b"hello"},
+        {"a.zip": zip_of(**{"inner.zip": zip_of(x=b"hello")})},
+        {"a.zip": zip_of(x=b"hello"), "b.zip": zip_of(y=b"hello")},
+        {"a.zip": zip_of(**{"../../out.dcm": b"hello", "/etc/passwd": b"hello"})},
+    ],
+    ids=["text", "zip in zip", "two zips", "climbing out"],
+)
+def test_each_file_of_an_upload_without_dicom_has_the_reason_of_the_dry_run(
+    client: TestClient, settings: Settings, contents: dict[str, bytes]
+) -> None:
+    files = [("files", item) for item in contents.items()]
+    told = {(item["file"], item["reason"]) for item in client.post("/v1/series:check", files=files).json()["files"]}
+    response = client.post("/v1/series", files=files)
+    assert response.status_code == 422
+    assert {(item["file"], item["reason"]) for item in response.json()["instances"]} == told
+    assert all(reason for _, reason in told)
+    assert stored(settings) == []
 
 
 def test_several_series_need_a_choice(client: TestClient, upload: Files, tmp_path: Path, series_files: list[Path]) -> None:
@@ -159,6 +192,13 @@ def test_a_synthetic_series_is_taken_where_that_is_asked_for(client: TestClient,
     taken = client.post("/v1/series?allow_synthetic=true", files=files)
     assert taken.status_code == 201
     assert any("synthetic" in warning for warning in taken.json()["warnings"])
+    for named in ({"series_id": taken.json()["id"]}, {"series_uid": taken.json()["series_uid"]}):
+        unasked = client.post("/v1/jobs", json={**EDIT, **named}, headers={"Idempotency-Key": "once"})
+        assert (unasked.status_code, problem_type(unasked)) == (422, "already-synthetic")
+        assert "instances" not in unasked.json()
+    assert client.get("/v1/jobs").json()["jobs"] == []
+    named = {"series_id": taken.json()["id"], "allow_synthetic": True}
+    assert client.post("/v1/jobs", json={**EDIT, **named}, headers={"Idempotency-Key": "once"}).status_code == 202
     assert client.post("/v1/inpaint", files=files, data={"spec": json.dumps(EDIT)}).status_code == 422
     asked = {"spec": json.dumps({**EDIT, "allow_synthetic": True})}
     assert client.post("/v1/inpaint", files=files, data=asked).status_code == 202
