@@ -230,6 +230,14 @@ def test_a_wrong_setting_is_named(command: str) -> None:
     assert "SPINEPAINT_MAX_ATTEMPTS" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["SPINEPAINT_DESTINATIONS", "SPINEPAINT_CAPS"])
+@pytest.mark.parametrize("value", ["notjson", "7"])
+def test_a_setting_that_is_not_json_is_named(name: str, value: str) -> None:
+    done = CliRunner().invoke(app, ["serve"], env={name: value})
+    assert done.exit_code == 2
+    assert name in done.stderr
+
+
 def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["worker", "--data", str(tmp_path)])
     assert done.exit_code == 2

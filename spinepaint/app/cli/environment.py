@@ -1,9 +1,11 @@
 """The settings as commands see them: from the environment, with what the command line gives."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 if TYPE_CHECKING:
     from spinepaint.settings import Settings
@@ -15,6 +17,10 @@ def settings_with(**given: Any) -> "Settings":
 
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
+    except SettingsError as error:  # what cannot even be parsed; only the text names the field
+        field = re.search(r'field "(\w+)"', str(error))
+        name = field.group(1).upper() if field else "*"
+        raise typer.BadParameter("Input should be valid JSON", param_hint=f"SPINEPAINT_{name}") from None
     except ValidationError as error:
         first = error.errors()[0]
         name = "__".join(str(part) for part in first["loc"]).upper()
