@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.dicom_book import Match
@@ -10,10 +11,12 @@ from spinepaint.store.dicom_keys import BY_NAME, NAME_GROUPS, Level, MatchKey, c
 
 MAX_RESULTS = 1000
 LEVELS: tuple[Level, ...] = ("study", "series", "instance")
-UID = re.compile(r"[0-9.]{1,64}")
-_UID_LIST = re.compile(r"[0-9.]{1,64}(?:[,\\][0-9.]{1,64})*")
-_DATE = re.compile(r"\d{8}")
-_TIME = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
+_ONE_UID = r"(?=[0-9.]{1,64}(?:$|[,\\]))[0-9]+(?:\.[0-9]+)*"
+UID = re.compile(_ONE_UID)
+"""PS3.5 9.1, but for leading zeros of a component, which are found in the field."""
+_UID_LIST = re.compile(rf"{_ONE_UID}(?:[,\\]{_ONE_UID})*")
+_DATE = re.compile(r"[0-9]{8}")
+_TIME = re.compile(r"(?:[01][0-9]|2[0-3])(?:[0-5][0-9](?:(?:[0-5][0-9]|60)(?:\.[0-9]{1,6})?)?)?")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _LAST_TIME = "235959.999999"
 _MAX_VALUE = 2000
@@ -52,6 +55,8 @@ def parse_query(parameters: Iterable[tuple[str, str]], level: Level) -> Query:
             include.update(tag for tag in tags if tag)
             unknown = unknown or None in tags
         elif name == "fuzzymatching":
+            if value.lower() not in ("true", "false"):
+                raise _bad("fuzzymatching is neither true nor false.")
             fuzzy = fuzzy or value.lower() == "true"
         elif name != "accept":
             key = _key(name, level)
@@ -84,7 +89,7 @@ def _match(key: MatchKey, value: str) -> list[Match]:
                 raise _bad(f"{key.keyword} is not a list of UIDs.")
             return [Match(key, "any of", tuple(re.split(r"[,\\]", value)))]
         case "IS":
-            if not re.fullmatch(r"[+-]?\d{1,9}", value):
+            if not re.fullmatch(r"[+-]?[0-9]{1,9}", value):
                 raise _bad(f"{key.keyword} is not a whole number.")
             return [Match(key, "any of", (value,))]
         case "DA" | "TM":
@@ -110,15 +115,23 @@ def _text(key: MatchKey, value: str, group: int | None = None) -> Match:
 
 def _moment(key: MatchKey, value: str) -> Match:
     """A date or time, or a range of them, open at one end or not (PS3.4 C.2.2.2.5)."""
-    shape = _DATE if key.vr == "DA" else _TIME
+    is_one = _is_date if key.vr == "DA" else _TIME.fullmatch
     low, dash, high = value.partition("-")
-    if any(part and not shape.fullmatch(part) for part in (low, high)) or not (low or high):
+    if any(part and not is_one(part) for part in (low, high)) or not (low or high):
         raise _bad(f"{key.keyword} is not a {'date' if key.vr == 'DA' else 'time'} or a range.")
     if not dash:
         return Match(key, "any of", (comparable(key.vr, low),))
     if key.vr == "TM":
         low, high = low and padded_time(low), high and padded_time(high, _LAST_TIME)
     return Match(key, "range", (low, high))
+
+
+def _is_date(text: str) -> bool:
+    """Whether it is a day of the calendar, as YYYYMMDD."""
+    try:
+        return bool(_DATE.fullmatch(text) and date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _tag(name: str) -> str | None:
@@ -129,7 +142,7 @@ def _tag(name: str) -> str | None:
 
 
 def _number(name: str, value: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", value):
+    if not re.fullmatch(r"[0-9]{1,9}", value):
         raise _bad(f"{name} is not a whole number.")
     return int(value)
 

@@ -28,7 +28,7 @@ from spinepaint.store.ledger import Ledger
 
 PREFIX = "/dicom-web"
 router = APIRouter(prefix=PREFIX, tags=["dicom-web"], default_response_class=Response)
-_FRAMES = re.compile(r"\d{1,6}(?:,\d{1,6}){0,9999}")
+_FRAMES = re.compile(r"[0-9]{1,6}(?:,[0-9]{1,6}){0,9999}")
 
 
 @router.post("/studies")
@@ -187,7 +187,7 @@ def _query(request: Request, level: Level, **within: str | None) -> Query:
     require_json(request)
     fixed = [(name, uid) for name, uid in within.items() if uid is not None]
     if not all(UID.fullmatch(uid) for _, uid in fixed):
-        raise Refusal("not-found", "The path has a UID that is none.", status=404)
+        raise Refusal("bad-query", "The path has a UID that is none.", status=400)
     asked = [item for item in request.query_params.multi_items() if item[0] not in within or within[item[0]] is None]
     return parse_query([*asked, *fixed], level)
 

@@ -177,6 +177,17 @@ def test_nothing_found_is_no_content(web: DICOMwebClient, gateway: Gateway) -> N
         "studies?limit=-1",
         "studies?offset=x",
         "studies?PatientID=*a*b*c*d*e*f*g*h*i*",
+        "studies?limit=\u0661\u0662",
+        "studies?StudyDate=99999999",
+        "studies?StudyDate=20230229-",
+        "studies?StudyDate=2020\u0660101",
+        "studies?StudyTime=250000",
+        "studies?StudyTime=0900-0960",
+        "studies?fuzzymatching=x",
+        "studies?StudyInstanceUID=1..2",
+        "studies?StudyInstanceUID=1.2,.3",
+        "studies/1..2/series?limit=1",
+        "studies/1.2/series/x/instances?limit=1",
     ],
 )
 def test_queries_that_cannot_be_carried_out_are_refused_without_their_values(gateway: Gateway, path: str) -> None:
