@@ -18,6 +18,10 @@ from spinepaint.store.layout import new_id, source_prefix
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import Series
 
+# Failure Reason (0008,1197) of instances whose UIDs are kept as those of another study or series (PS3.18 I.2.2).
+ANOTHER_STUDY = 0xA901
+ANOTHER_SERIES = 0xA902  # and not 0111H, which tells a sender that what it sent is there
+
 # Each decodes a whole series in memory.
 READERS = 2
 
@@ -61,7 +65,8 @@ class Intake:
     async def store(self, upload: Upload, study_uid: str | None, *, allow_synthetic: bool = False) -> Stored:
         """Take every series of an upload that is accepted, all of them of `study_uid` where one is given.
 
-        A series that is kept already with the same content is not kept twice, but is the one that was stored last.
+        A series that is kept already with the same content is not kept twice, but is the one that was stored last. One whose UIDs
+        are kept as those of another study or series is not taken: it would hide what is kept.
         """
         return await to_thread.run_sync(partial(self._store, upload, study_uid, allow_synthetic), limiter=self._readers)
 
@@ -77,7 +82,33 @@ class Intake:
         caps = self._settings.caps
         answer = read_apart("store", upload.folder, None, caps, study_uid=study_uid, allow_synthetic=allow_synthetic)
         failures = [failure | {"file": upload.names.get(failure["file"])} for failure in answer["failures"]]
-        return Stored([self._enter(found, upload.folder, once=True) for found in answer["series"]], failures)
+        series = []
+        for found in answer["series"]:
+            if refused := self._contradictions(found, upload):
+                failures += refused
+            else:
+                series.append(self._enter(found, upload.folder, once=True))
+        return Stored(series, failures)
+
+    def _contradictions(self, found: dict[str, Any], upload: Upload) -> list[dict[str, Any]]:
+        """A failure for each instance of a series whose UIDs are kept as those of something else; none where all is well."""
+        indexed = [file["indexed"] for file in found["files"]]
+        study_uid, series_uid = indexed[0]["study_uid"], indexed[0]["series_uid"]
+        moved, taken = self._ledger.kept_elsewhere(study_uid, series_uid, [of["sop_instance_uid"] for of in indexed])
+        if not moved and not taken:
+            return []
+        own = "its SOP Instance UID is kept already in another series"
+        whole = "its Series Instance UID is kept in another study" if moved else "others of its series are kept in another"
+        return [
+            {
+                "file": upload.names.get(file["name"]),
+                "sop_class_uid": of["sop_class_uid"],
+                "sop_instance_uid": of["sop_instance_uid"],
+                "code": ANOTHER_STUDY if moved else ANOTHER_SERIES,
+                "reason": own if of["sop_instance_uid"] in taken and not moved else whole,
+            }
+            for file, of in zip(found["files"], indexed, strict=True)
+        ]
 
     def _enter(self, found: dict[str, Any], folder: Path, once: bool = False) -> tuple[Series, StoredSeries]:
         """Keep the files of a series that was read, and enter it; with `once`, unless the same is kept already."""

@@ -14,6 +14,7 @@ from spinepaint.store.models import Series
 
 MatchKind = Literal["any of", "range", "pattern"]
 _NEWEST = (DicomSeries.stored_at.desc(), DicomSeries.id.desc())
+_UIDS_AT_A_TIME = 500  # databases bound the parameters of a statement
 _WILDCARDS = {"*": "%", "?": "_", "%": "\\%", "_": "\\_", "\\": "\\\\"}
 
 
@@ -135,6 +136,22 @@ class DicomBook(Database):
             query = query.where(DicomSeries.tenant == tenant)
         with self.read() as session:
             return session.scalar(query)
+
+    def kept_elsewhere(self, study_uid: str, series_uid: str, instance_uids: Sequence[str]) -> tuple[bool, frozenset[str]]:
+        """Whether the Series Instance UID is kept in another study too, and which of these instances are in another series.
+
+        Both contradict that a UID names one thing (PS3.5 9).
+        """
+        other_study = exists().where(DicomSeries.series_uid == series_uid, DicomSeries.study_uid != study_uid)
+        other_series = select(DicomInstance.sop_instance_uid).join(DicomSeries, DicomSeries.id == DicomInstance.series)
+        other_series = other_series.where(DicomSeries.series_uid != series_uid)
+        with self.read() as session:
+            moved = bool(session.scalar(select(other_study)))
+            found: set[str] = set()
+            for first in range(0, len(instance_uids), _UIDS_AT_A_TIME):
+                some = instance_uids[first : first + _UIDS_AT_A_TIME]
+                found.update(session.scalars(other_series.where(DicomInstance.sop_instance_uid.in_(some))))
+        return moved, frozenset(found)
 
     def _narrow(self, query: Any, session: Session, matches: Sequence[Match], tenant: str | None) -> Any:
         query = query.where(_visible(), *(_condition(match, session) for match in matches))

@@ -120,7 +120,7 @@ def test_another_study_than_the_requests(gateway: Gateway, series_files: list[Pa
     assert "link" not in wrong.headers
 
 
-@pytest.mark.parametrize("study", ["not-a-uid", "1.2.x", "1" * 65, "1.2%20"])
+@pytest.mark.parametrize("study", ["not-a-uid", "1.2.x", "1" * 65, "1.2%20", "1..2", ".1", "1."])
 def test_a_path_without_a_uid_is_a_bad_request(gateway: Gateway, series_files: list[Path], study: str) -> None:
     response = post(gateway, instances(series_files), f"/studies/{study}")
     assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
@@ -186,6 +186,55 @@ def test_what_has_no_uid_is_among_the_other_failures(gateway: Gateway, series_fi
     assert response.status_code == 202
     (other,) = response.json()["0008119A"]["Value"]
     assert other["00081197"]["Value"] == [0xC000]
+
+
+def test_a_preamble_is_passed_over(gateway: Gateway, series_files: list[Path]) -> None:
+    parts = b"".join(b"--b\r\n\r\n" + path.read_bytes() + b"\r\n" for path in series_files)
+    preamble = b"This is a message in MIME format.\r\n--bother\r\n not --b\r\n\r\n"
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
+    body = preamble + parts + b"--b--\r\nepilogue"
+    answer = httpx.post(f"{gateway.url}/dicom-web/studies", content=body, headers=headers, timeout=60)
+    assert answer.status_code == 200
+    assert len(answer.json()["00081199"]["Value"]) == len(series_files)
+
+
+SMALL: dict[str, Any] = {"slices": 5, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0)}
+
+
+def test_uids_that_are_kept_as_those_of_something_else(gateway: Gateway, tmp_path: Path) -> None:
+    def other_series(ds: Any, _index: int) -> None:
+        ds.SeriesInstanceUID = "1.2.3.4"
+
+    def other_study(ds: Any, index: int) -> None:
+        ds.StudyInstanceUID = "1.2.3.5"
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.6.{index}"
+
+    kept = make_series(tmp_path / "kept", **SMALL)
+    assert post(gateway, instances(kept)).status_code == 200
+    files = gateway.artifacts.list("sources/")
+    again = post(gateway, instances(make_series(tmp_path / "series", **SMALL, mutate=other_series)))
+    moved = post(gateway, instances(make_series(tmp_path / "study", **SMALL, mutate=other_study)))
+    for answer, code, reason in ((again, 0xA902, "in another series"), (moved, 0xA901, "in another study")):
+        assert answer.status_code == 409
+        assert {item["00081197"]["Value"][0] for item in answer.json()["00081198"]["Value"]} == {code}
+        assert all(reason in whole for _, whole in comments(answer))
+    assert gateway.artifacts.list("sources/") == files
+    assert post(gateway, instances(kept)).status_code == 200
+
+
+def test_beside_one_that_contradicts_what_is_kept_another_series_is_stored(gateway: Gateway, tmp_path: Path) -> None:
+    def one_of_it(ds: Any, index: int) -> None:
+        if index == 0:
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid
+
+    kept = make_series(tmp_path / "kept", **SMALL)
+    uid = dcmread(kept[0]).SOPInstanceUID
+    assert post(gateway, instances(kept)).status_code == 200
+    clash = make_series(tmp_path / "clash", **SMALL, seed=5, mutate=one_of_it)
+    answer = post(gateway, instances([*clash, *make_series(tmp_path / "fine", **SMALL, seed=6)]))
+    assert answer.status_code == 202
+    assert len(answer.json()["00081199"]["Value"]) == 5
+    assert sorted(whole.partition(" ")[0] for _, whole in comments(answer)) == ["its", *["others"] * 4]
 
 
 @pytest.mark.parametrize(
