@@ -9,12 +9,14 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
+from spinepaint.app.accept import ranges_as_written
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.models import Job, JobState
 
 ZIP = "application/zip"
 DICOM_PARTS = "multipart/related"
+_PARTS_ACCEPTED = ("application/dicom", "application/*", "*/*")
 _ZIP64_FROM = 2**32 - 2**16
 
 
@@ -28,14 +30,25 @@ def succeeded(job: Job) -> str:
 
 
 def chosen_media_type(accept: str) -> str:
-    """The zip, or DICOM parts where the Accept header has them and nothing broader first. Raises Refusal 406."""
-    for item in accept.split(","):
-        match item.partition(";")[0].strip().lower():
-            case "application/zip" | "application/*" | "*/*" | "":
-                return ZIP
-            case "multipart/related" | "multipart/*":
-                return DICOM_PARTS
-    raise Refusal("not-acceptable", f"Accept {ZIP} or {DICOM_PARTS}.", status=406)
+    """The zip or DICOM parts, whichever the Accept header rather has; of two it has alike the one it has first, the zip by `*/*`.
+
+    The most specific range decides about each (RFC 9110 12.5.1). Raises Refusal 406.
+    """
+    ranges = ranges_as_written(accept) or ranges_as_written("*/*")
+    found = []
+    for kind, names in ((ZIP, (ZIP, "application/*", "*/*")), (DICOM_PARTS, (DICOM_PARTS, "multipart/*", "*/*"))):
+        fitting = [
+            (names.index(media.media_type), number, media.quality)
+            for number, media in enumerate(ranges)
+            if media.media_type in names and (kind == ZIP or media.part in _PARTS_ACCEPTED)
+        ]
+        if fitting and min(fitting)[2] > 0:
+            _specific, number, quality = min(fitting)
+            found.append((-quality, number, kind))
+    if not found:
+        detail = f'There is {ZIP}, and {DICOM_PARTS}; type="application/dicom".'
+        raise Refusal("not-acceptable", f"Accept {ZIP} or {DICOM_PARTS}.", detail, status=406)
+    return min(found, key=lambda choice: choice[:2])[2]
 
 
 def result_response(job: Job, artifacts: ArtifactStore, accept: str) -> StreamingResponse:

@@ -10,6 +10,8 @@ from email.parser import BytesParser
 import pytest
 from fastapi.testclient import TestClient
 
+from spinepaint.app.results import chosen_media_type
+from spinepaint.imaging.errors import Refusal
 from tests.app.conftest import EDIT, HandWorker, problem_type
 
 
@@ -48,6 +50,30 @@ def test_not_acceptable(client: TestClient, job_id: str, worker: HandWorker) -> 
     worker.deliver(job_id)
     response = client.get(f"/v1/jobs/{job_id}/result", headers={"Accept": "text/html"})
     assert (response.status_code, problem_type(response)) == (406, "not-acceptable")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/zip;q=0", None),
+        ("*/*;q=0", None),
+        ('multipart/related; type="image/png"', None),
+        ('multipart/related; type="image/png", application/zip;q=0.1', "application/zip"),
+        ("application/zip;q=0, */*", "multipart/related"),
+        ("multipart/related;q=0, */*", "application/zip"),
+        ("application/zip;q=0.4, multipart/*;q=0.5", "multipart/related"),
+        ("multipart/related, application/zip", "multipart/related"),
+        ("application/*", "application/zip"),
+        ("", "application/zip"),
+    ],
+)
+def test_the_best_of_what_is_accepted(accept: str, kind: str | None) -> None:
+    if kind is not None:
+        assert chosen_media_type(accept) == kind
+        return
+    with pytest.raises(Refusal, match="Accept") as refusal:
+        chosen_media_type(accept)
+    assert (refusal.value.status, refusal.value.type) == (406, "not-acceptable")
 
 
 def test_report_and_preview(client: TestClient, job_id: str, worker: HandWorker) -> None:

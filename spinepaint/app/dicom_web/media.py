@@ -1,11 +1,11 @@
 """Media types of DICOMweb requests and responses (RFC 9110 12.5.1, PS3.18 8.7)."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from fastapi import Request
 
+from spinepaint.app.accept import MediaRange, media_ranges
 from spinepaint.imaging.errors import Refusal
 
 DICOM_JSON = "application/dicom+json"
@@ -26,37 +26,6 @@ COMPRESSED = {
     "1.2.840.10008.1.2.4.91": "image/jp2",
 }
 """Media type of a compressed frame by its transfer syntax (PS3.18 8.7.3.3.2)."""
-
-_PARAMETER = re.compile(r';\s*([A-Za-z0-9_-]+)\s*=\s*(?:"([^"]*)"|([^";,\s]*))')
-_ITEM = re.compile(r'(?:[^",]|"[^"]*"?)+')
-
-
-@dataclass(frozen=True)
-class MediaRange:
-    """One range of an Accept header; names in small letters."""
-
-    media_type: str
-    parameters: dict[str, str]
-    quality: float
-
-    @property
-    def part(self) -> str:
-        """What a part of it is: the `type` of a multipart range."""
-        return self.parameters.get("type", "*/*").lower()
-
-
-def media_ranges(accept: str) -> list[MediaRange]:
-    """The ranges of an Accept header, best first; those with q=0 are left out."""
-    found = []
-    for item in _ITEM.findall(accept[:2000]):
-        parameters = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(item)}
-        try:
-            quality = float(parameters.get("q", "1"))
-        except ValueError:
-            quality = 0.0
-        if quality > 0 and item.strip():
-            found.append(MediaRange(item.partition(";")[0].strip().lower(), parameters, quality))
-    return sorted(found, key=lambda media: -media.quality)
 
 
 def accepted_by(request: Request) -> list[MediaRange]:
@@ -102,9 +71,9 @@ def instance_representation(request: Request, stored: Collection[str], *, single
 def frame_representation(request: Request, stored: str, *, single: bool) -> Representation:
     """How to send frames of an instance that is stored in this transfer syntax.
 
-    `application/octet-stream` is uncompressed little endian; a compressed media type, or a `transfer-syntax` of `*` or the
-    stored one, is the frame as it is stored. Where a `single` frame is asked for, a range that is not multipart gives it as the
-    body. Raises Refusal 406.
+    `application/octet-stream` is uncompressed little endian, with a `transfer-syntax` of `*` too; a compressed media type, or
+    any image for which the `transfer-syntax` is `*` or the stored one, is the frame as it is stored. Where a `single` frame is
+    asked for, a range that is not multipart gives it as the body. Raises Refusal 406.
     """
     own_type = COMPRESSED.get(stored, OCTETS)
     for media in accepted_by(request):
@@ -112,11 +81,12 @@ def frame_representation(request: Request, stored: str, *, single: bool) -> Repr
         if not (multipart or single):
             continue
         asked = media.parameters.get("transfer-syntax")
-        if kind in (own_type, "image/*", OCTETS, "*/*") and own_type != OCTETS and asked in ("*", stored):
+        if kind in (own_type, "image/*", "*/*") and own_type != OCTETS and asked in ("*", stored):
             return Representation(own_type, None, multipart)
         if kind in (own_type, "image/*") and own_type != OCTETS and asked is None:
             return Representation(own_type, None, multipart)
-        if kind in (OCTETS, "application/*", "*/*") and asked in (None, EXPLICIT_LITTLE, "*", stored):
+        native = (None, EXPLICIT_LITTLE, "*", *([stored] if own_type == OCTETS else []))
+        if kind in (OCTETS, "application/*", "*/*") and asked in native:
             return Representation(OCTETS, None if stored in NATIVE_LITTLE else EXPLICIT_LITTLE, multipart)
     alone = f", or {OCTETS} itself" if single else ""
     raise not_acceptable(f'{RELATED}; type="{OCTETS}"{alone}, or as stored: {own_type}')

@@ -102,7 +102,7 @@ def test_frames(web: DICOMwebClient, gateway: Gateway, source: list[Dataset]) ->
     for media_types in (None, ("application/octet-stream",)):
         frames = web.retrieve_instance_frames(*uids(source[0]), frame_numbers=[1], media_types=media_types)
         assert frames == [source[0].PixelData]
-    for number, status in (("2", 404), ("0", 404), ("x", 400), ("1,2", 404), ("1,", 400)):
+    for number, status in (("2", 404), ("0", 404), ("x", 400), ("1,2", 404), ("1,", 400), ("\u0661", 400)):
         assert httpx.get(f"{url_of(gateway, source[0])}/frames/{number}").status_code == status
 
 
@@ -134,8 +134,12 @@ def test_every_transfer_syntax_stored_and_uncompressed(gateway: Gateway, tmp_pat
         answer = httpx.get(f"{url}/frames/{numbers}", headers={"Accept": 'multipart/related; type="image/*"'})
         assert parts(answer) == as_stored
         assert f"transfer-syntax={syntax}".encode() in answer.content
-        wildcard = {"Accept": 'multipart/related; type="application/octet-stream"; transfer-syntax=*'}
-        assert parts(httpx.get(f"{url}/frames/{count}", headers=wildcard)) == as_stored[-1:]
+        wildcard = 'multipart/related; type="{}"; transfer-syntax=*'
+        stored_frame = httpx.get(f"{url}/frames/{count}", headers={"Accept": wildcard.format("*/*")})
+        assert parts(stored_frame) == as_stored[-1:]
+        octets = httpx.get(f"{url}/frames/{count}", headers={"Accept": wildcard.format("application/octet-stream")})
+        assert parts(octets) == plain
+        assert b"transfer-syntax=1.2.840.10008.1.2.1\r\n" in octets.content
         reference = gateway.web.retrieve_instance_metadata(*uids(stored))["7FE00010"]["BulkDataURI"]
         assert len(parts(httpx.get(reference))) == count
     else:
@@ -258,8 +262,12 @@ def test_a_single_frame_as_stored_and_decoded(gateway: Gateway, tmp_path: Path) 
     httpx.post(f"{gateway.url}/v1/series", files=files, timeout=60).raise_for_status()
     stored = dcmread(paths[0])
     url = f"{url_of(gateway, stored)}/frames/1"
-    plain = httpx.get(url, headers={"Accept": "application/octet-stream"})
-    assert plain.content == stored.pixel_array.astype("<u2").tobytes()
+    for accept in ("application/octet-stream", "application/octet-stream; transfer-syntax=*"):
+        plain = httpx.get(url, headers={"Accept": accept})
+        assert plain.headers["content-type"].startswith("application/octet-stream")
+        assert plain.content == stored.pixel_array.astype("<u2").tobytes()
+    coded_octets = f"application/octet-stream; transfer-syntax={RLELossless}"
+    assert httpx.get(url, headers={"Accept": coded_octets}).status_code == 406
     coded = httpx.get(url, headers={"Accept": "image/dicom-rle"})
     assert coded.content == next(generate_frames(stored.PixelData, number_of_frames=1))
     assert coded.headers["content-type"].startswith("image/dicom-rle")
