@@ -1,11 +1,8 @@
-"""Writing a sample's folder, and letting it appear only when everything in it is complete."""
+"""Writing a sample's folder."""
 
-import errno
 import json
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from numpy.typing import NDArray
 from spinepaint import __version__
 from spinepaint.imaging.crop import Crop, Vector
 from spinepaint.imaging.derived import DerivedSeries, write_series
-from spinepaint.imaging.errors import Refusal, is_disk_full
 from spinepaint.imaging.labels import write_edit_segmentation, write_measurement_report
 from spinepaint.imaging.paste import Pasted
 from spinepaint.imaging.preview import write_preview
@@ -25,9 +21,10 @@ from spinepaint.imaging.reading import SourceSeries
 from spinepaint.imaging.volume import Volume
 from spinepaint.models.bundle import Bundle
 from spinepaint.worker.spec import Spec
+from spinepaint.worker.staging import publish, staging
 from spinepaint.worker.steps import Discs, Painted, Quality, edited_box
 
-_STAGING = ".spinepaint-"
+__all__ = ["Sample", "cautions", "publish", "staging", "write_sample"]
 
 
 @dataclass(frozen=True)
@@ -44,36 +41,6 @@ class Sample:
     pasted: Pasted
     quality: Quality
     attempts: int = 1
-
-
-@contextmanager
-def staging(out: Path) -> Iterator[Path]:
-    """A hidden folder beside the results, gone at the end whatever happens.
-
-    Raises Refusal `output-exists` where `out` already holds something, and removes the folders that it made
-    for `out` when the work inside fails. A disk that is full is an OSError (ENOSPC) whose file name is `out`.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Refusal("output-exists", "The output folder is not empty.", "Name a new or empty folder.", status=409)
-    made = [path for path in (out, *out.parents) if not path.exists()]
-    # The folders are made inside, so that a signal that comes between two lines leaves nothing either.
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=out, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-    except BaseException as error:
-        for path in made:
-            if path.exists():
-                path.rmdir()
-        if is_disk_full(error):
-            raise OSError(errno.ENOSPC, "The disk is full", str(out)) from error
-        raise
-
-
-def publish(folder: Path, out: Path) -> None:
-    """Move finished samples into place; on one file system, so each appears at once."""
-    for sample in sorted(folder.iterdir()):
-        sample.rename(out / sample.name)
 
 
 def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -> dict[str, Any]:

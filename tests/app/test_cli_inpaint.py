@@ -52,6 +52,26 @@ def test_inpaint_of_nothing_is_a_usage_error(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("out", ["", "file/out"])
+def test_an_impossible_place_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    use_pipeline(monkeypatch, paint)
+    done = CliRunner().invoke(app, ["inpaint", str(series), *EDIT, "--out", out])
+    assert done.exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", [["check", ""], ["localise", ""], ["inpaint", "", *EDIT, "--out", "new"]])
+def test_an_empty_path_is_not_this_folder(monkeypatch: pytest.MonkeyPatch, series: Path, command: list[str]) -> None:
+    monkeypatch.chdir(series)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    assert "The path is empty" in done.output
+
+
 def test_inpaint_hands_the_resolved_spec_on(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
     use_pipeline(monkeypatch, paint)
     extra = ["--seed", "7", "--landmark", "-1.5,2,3", "--sigma-mm", "12", "--solver", "ddim", "--steps", "20", "--json"]

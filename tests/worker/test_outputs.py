@@ -9,8 +9,8 @@ import pydicom
 import pytest
 
 from spinepaint.imaging import writing
-from spinepaint.imaging.errors import is_disk_full
-from spinepaint.worker.outputs import publish, staging
+from spinepaint.imaging.errors import Refusal, is_disk_full
+from spinepaint.worker.staging import publish, staging, why_not_out
 from tests.imaging.painted import paint
 from tests.imaging.series_factory import make_series
 
@@ -68,3 +68,46 @@ def test_only_a_lack_of_space_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), staging(tmp_path / "out"):
         raise PermissionError(errno.EACCES, "Permission denied", "a file")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_run_left_behind_neither_hinders_nor_stays(tmp_path: Path) -> None:
+    (tmp_path / ".spinepaint-abc" / "sample-01").mkdir(parents=True)
+    assert why_not_out(tmp_path) is None
+    with staging(tmp_path) as folder:
+        (folder / "sample-01").mkdir()
+        publish(folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["sample-01"]
+
+
+def test_the_staging_folder_of_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    with staging(tmp_path) as folder:
+        with pytest.raises(Refusal, match="Another run") as raised, staging(tmp_path):
+            pass
+        assert raised.value.type == "output-exists"
+        assert folder.is_dir()
+    with staging(tmp_path):
+        pass
+
+
+def test_without_locks_a_left_staging_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with staging(tmp_path / "new"):
+        pass
+    left = tmp_path / "old" / ".spinepaint-abc"
+    left.mkdir(parents=True)
+    with pytest.raises(Refusal) as raised, staging(left.parent):
+        pass
+    assert left.name in raised.value.detail
+    assert left.is_dir()
+
+
+def test_a_place_that_cannot_be_written_to_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert str(why_not_out(tmp_path / "file" / "a" / "b")).endswith("file is not a folder")
+    assert str(why_not_out(tmp_path)).endswith("is not empty")
+    assert why_not_out(tmp_path / "a" / "b") is None
+    monkeypatch.setattr("os.access", lambda path, how: False)
+    assert str(why_not_out(tmp_path / "a" / "b")).endswith("may not be written to")

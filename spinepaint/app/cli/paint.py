@@ -10,16 +10,17 @@ from pydantic import ValidationError
 from spinepaint.app.choices import Method, Solver
 from spinepaint.app.cli.environment import settings_with
 from spinepaint.app.cli.output import print_json, progress_bar
+from spinepaint.app.cli.paths import existing, existing_folder, folder
 from spinepaint.app.cli.signals import unwound_by_sigterm
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity
 
 
 def inpaint(
-    series: Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")],
+    series: Annotated[Path, typer.Argument(parser=existing, metavar="SERIES", help="A folder, a zip or a multi-frame file.")],
     fsu: Annotated[Fsu, typer.Option(help="The functional spinal unit to edit.")],
     pathology: Annotated[Pathology, typer.Option(help="What to paint.")],
     severity: Annotated[Severity, typer.Option(help="How much of it.")],
-    out: Annotated[Path, typer.Option(help="A new or empty folder for the results.", file_okay=False)],
+    out: Annotated[Path, typer.Option(parser=folder, metavar="DIRECTORY", help="A new or empty folder for the results.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same pixels and UIDs.")] = 0,
     samples: Annotated[int, typer.Option(help="How many different results.")] = 1,
     method: Annotated[Method, typer.Option(help="How the edit is confined.")] = Method.WEIGHTED,
@@ -27,7 +28,7 @@ def inpaint(
     steps: Annotated[int | None, typer.Option(help="Sampling steps; the bundle's default when left out.")] = None,
     landmark: Annotated[str | None, typer.Option(help="X,Y,Z in patient LPS mm; localised when left out.")] = None,
     sigma_mm: Annotated[float | None, typer.Option(help="Reach of the edit around the landmark, in mm.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
+    bundle: Annotated[Path | None, typer.Option(parser=existing_folder, metavar="DIRECTORY", help="Weights to use.")] = None,
     series_uid: Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")] = None,
     deidentify: Annotated[
         bool | None, typer.Option(help="Remove by DICOM PS3.15's basic profile what tells the patient; default by the settings.")
@@ -47,8 +48,11 @@ def inpaint(
     spec = _resolve({key: value for key, value in given.items() if value is not None})
     if series.is_dir() and out.resolve().is_relative_to(series.resolve()):
         raise typer.BadParameter("may not lie in SERIES: its next reader would read the results too", param_hint="--out")
-    if out.exists() and any(out.iterdir()):
-        raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
+
+    from spinepaint.worker.staging import why_not_out
+
+    if reason := why_not_out(out):
+        raise typer.BadParameter(reason, param_hint="--out")
 
     from spinepaint.app.checking import survive_reading
     from spinepaint.worker.pipeline import run_pipeline

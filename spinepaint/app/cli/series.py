@@ -8,8 +8,9 @@ import typer
 from spinepaint.app.choices import Localiser
 from spinepaint.app.cli.environment import settings_with
 from spinepaint.app.cli.output import EXIT_REFUSED, print_json
+from spinepaint.app.cli.paths import existing, existing_folder
 
-Source = Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file.")]
+Source = Annotated[Path, typer.Argument(parser=existing, metavar="SERIES", help="A folder, a zip or a multi-frame file.")]
 SeriesUid = Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")]
 AllowSynthetic = Annotated[bool, typer.Option("--allow-synthetic", help="Take a series that says it is synthetic.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -31,7 +32,7 @@ def check(series: Source, series_uid: SeriesUid = None, allow_synthetic: AllowSy
 def localise(
     series: Source,
     localiser: Annotated[Localiser, typer.Option(help="How discs are found.")] = Localiser.HEATMAP,
-    bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
+    bundle: Annotated[Path | None, typer.Option(parser=existing_folder, metavar="DIRECTORY", help="Weights to use.")] = None,
     series_uid: SeriesUid = None,
     allow_synthetic: AllowSynthetic = False,
     json: AsJson = False,
