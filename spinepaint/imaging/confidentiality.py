@@ -9,6 +9,7 @@ from typing import Literal
 
 from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
 from pydicom import DataElement, Dataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
@@ -83,6 +84,9 @@ def _kept(element: DataElement, uid_of: UidMap, *, nested: bool) -> DataElement 
     """The element as it may stay, or None."""
     tag, vr, action = element.tag, element.VR, ACTIONS.get(element.tag)
     if tag.is_private or _is_repeating(tag) or (not nested and element.keyword in _OF_THE_PERSON):
+        return None
+    # A text is not harmless for the value representation that a file gives it; what no dictionary knows may be one.
+    if not dictionary_has_tag(tag) or vr not in dictionary_VR(tag).split(" or "):
         return None
     if vr == "SQ" and action in (None, "uid"):
         return DataElement(tag, "SQ", DicomSequence([_cleaned(item, uid_of, nested=True) for item in element.value]))

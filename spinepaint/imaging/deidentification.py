@@ -78,13 +78,14 @@ def deidentified_series(series: SourceSeries, pseudonyms: Pseudonyms) -> SourceS
 
 def deidentified(volume: Volume, pseudonyms: Pseudonyms) -> Volume:
     """`volume` with de-identified source data sets. Raises Refusal `burned-in-annotation`."""
-    burned = [ds for ds in volume.datasets if ds.get("BurnedInAnnotation") == "YES"]
+    # Any other value than these is somebody's way to say yes, or may be.
+    burned = [ds for ds in volume.datasets if str(ds.get("BurnedInAnnotation") or "NO").strip().upper() != "NO"]
     if burned:
         raise Refusal(
             "burned-in-annotation",
             "The pixels carry burned-in annotation, which cannot be removed here.",
             "Clean the pixels first, or ask for an output that is not de-identified.",
-            [InstanceReason(_name_of(ds), "Burned In Annotation is YES", str(ds.SOPInstanceUID)) for ds in burned],
+            [InstanceReason(_name_of(ds), "Burned In Annotation is not NO", str(ds.SOPInstanceUID)) for ds in burned],
         )
     patient = pseudonyms.patient(volume.datasets[0])
     return replace(volume, datasets=tuple(_deidentified(ds, pseudonyms, patient) for ds in volume.datasets))

@@ -15,7 +15,8 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from spinepaint.imaging.derived_enhanced import enhanced_image
-from spinepaint.imaging.derived_header import classic_header
+from spinepaint.imaging.derived_header import classic_header, header_digest, rescale_of
+from spinepaint.imaging.mr_attributes import CLASSIC, ENHANCED
 from spinepaint.imaging.pixels import representable_range, set_pixels
 from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.volume import Volume
@@ -103,13 +104,21 @@ def stored_values(volume: Volume, edited: NDArray[np.float32], changed: NDArray[
 
 
 def source_key(volume: Volume) -> tuple[str, ...]:
-    """What tells one source from another: its UIDs and its stored values."""
+    """What tells one source from another: its UIDs, what its derived series keeps of its header, and its stored values.
+
+    Sources of one UID that differ in the patient, the study or the place so give other UIDs. Of a source that was
+    de-identified only what is left of it counts, and no output tells whether a guess at the rest is right. Neither the order nor
+    the names of the files count, nor how they were encoded.
+    """
+    headers = (header_digest(ds, CLASSIC if volume.frames is None else ENHANCED) for ds in volume.datasets)
     pixels = hashlib.sha256(np.ascontiguousarray(volume.stored).astype("<i8").tobytes()).hexdigest()
     first = volume.datasets[0]
     return (
         first.StudyInstanceUID,
         first.SeriesInstanceUID,
         *(d.SOPInstanceUID for d in volume.datasets),
+        *headers,
+        *(str(frame) for frame in volume.frames or ()),
         pixels,
     )
 
@@ -122,8 +131,9 @@ def _classic_images(
     series_uid: UID,
 ) -> tuple[Dataset, ...]:
     images = []
+    rescaled = rescale_of(volume.datasets)
     for k, (source, number) in enumerate(zip(volume.datasets, _instance_numbers(volume.datasets), strict=True)):
-        image = classic_header(source, provenance, study_uid, series_uid)
+        image = classic_header(source, provenance, study_uid, series_uid, rescaled=rescaled)
         image.InstanceNumber = number
         image.BitsAllocated = _CLASSIC_BITS_ALLOCATED
         image.SOPInstanceUID = provenance.uid("instance", series_uid, str(source.SOPInstanceUID))

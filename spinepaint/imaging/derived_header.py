@@ -1,9 +1,13 @@
 """The header of a derived MR image: what stays of its source, and what is said about its origin."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from copy import deepcopy
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings, encode_string
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
@@ -16,8 +20,10 @@ from spinepaint.imaging.mr_attributes import (
 )
 from spinepaint.imaging.provenance import Provenance, code_item
 from spinepaint.imaging.uids import uid_from
+from spinepaint.imaging.value_rules import LARGEST_WHOLE
 
 SERIES_NUMBER_OFFSET = 1000
+_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType")
 
 
 def kept(source: Dataset, keywords: Iterable[str]) -> Dataset:
@@ -28,6 +34,23 @@ def kept(source: Dataset, keywords: Iterable[str]) -> Dataset:
             copy.add(deepcopy(source[keyword]))
     copy.remove_private_tags()
     return copy
+
+
+def header_digest(source: Dataset, keywords: Iterable[str]) -> str:
+    """SHA-256 of what `kept` would copy and of what else an output has from `source`; the same for every encoding."""
+    named = sorted({*keywords, "SeriesDescription", "ImageType", *_RESCALE})
+    said = [_said(source[keyword]) for keyword in named if keyword in source]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _said(element: DataElement) -> list[object]:
+    """An element as plain values. Numbers count as numbers: a file may say the same one in several ways."""
+    if element.VR == "SQ":
+        return [int(element.tag), [[_said(each) for each in item if not each.tag.is_private] for item in element.value]]
+    value = element.value
+    values = [each for each in (value if isinstance(value, MultiValue | list) else [value]) if each is not None]
+    numbers = element.VR in ("DS", "IS")
+    return [int(element.tag), [float(each) if numbers and each != "" else str(each) for each in values]]
 
 
 def referenced_instance(source: Dataset) -> Dataset:
@@ -71,6 +94,23 @@ def frame_of_reference(source: Dataset) -> UID:
     return UID(uid) if uid else uid_from("frame of reference", source.StudyInstanceUID, source.SeriesInstanceUID)
 
 
+def later_number(series: Dataset, offset: int) -> int:
+    """A Series Number `offset` after that of `series`; beyond the largest of an IS (PS3.5 6.2) they go on from 1."""
+    number = int(series.get("SeriesNumber") or 0) + offset
+    return number if number <= LARGEST_WHOLE else number - LARGEST_WHOLE
+
+
+def _within_bytes(text: str, character_set: str | list[str] | None, most: int = 64) -> str:
+    """`text` cut at a character so that it takes `most` bytes at most in a Specific Character Set.
+
+    An LO has 64 characters (PS3.5 6.2), but many readers count bytes.
+    """
+    encodings = convert_encodings(character_set or "ISO_IR 6")
+    while len(encode_string(text, encodings)) > most:
+        text = text[:-1].rstrip(": ")
+    return text
+
+
 def mark_as_synthetic(
     header: Dataset,
     source: Dataset,
@@ -84,8 +124,9 @@ def mark_as_synthetic(
     if study_uid != source.StudyInstanceUID:
         for keyword in OF_A_REQUEST:
             header.pop(keyword, None)
-    header.SeriesNumber = int(header.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
-    header.SeriesDescription = marks.series_description(provenance, str(source.get("SeriesDescription", "")))
+    header.SeriesNumber = later_number(header, SERIES_NUMBER_OFFSET)
+    description = marks.series_description(provenance, str(source.get("SeriesDescription", "")))
+    header.SeriesDescription = _within_bytes(description, source.get("SpecificCharacterSet"))
     for keyword, value in marks.MARKS.items():
         setattr(header, keyword, value)
     header.ContributingEquipmentSequence = DicomSequence(
@@ -107,8 +148,28 @@ def fill_type_2(header: Dataset, keywords: Iterable[str]) -> None:
             setattr(header, keyword, None)
 
 
-def classic_header(source: Dataset, provenance: Provenance, study_uid: str, series_uid: str) -> Dataset:
-    """Header of the MR Image (PS3.3 A.4) derived from `source`, short of its SOP Instance UID and its pixels."""
+def rescale_of(sources: Iterable[Dataset]) -> Dataset | None:
+    """What a slice of a series says of its rescale where it says nothing itself; None where the series needs no rescale.
+
+    The MR Image IOD has none. One that says something has to stay, or the pixels would mean something else, and then the
+    whole series has it: slices that differ in it could be taken for values of two kinds.
+    """
+    said = [kept(source, _RESCALE) for source in sources]
+    if all((float(each.get("RescaleSlope", 1)), float(each.get("RescaleIntercept", 0))) == (1.0, 0.0) for each in said):
+        return None
+    usual = Dataset()
+    usual.RescaleSlope, usual.RescaleIntercept = "1", "0"
+    usual.RescaleType = next((each.RescaleType for each in said if each.get("RescaleType")), "US")  # unspecified (C.11.1.1.2)
+    return usual
+
+
+def classic_header(
+    source: Dataset, provenance: Provenance, study_uid: str, series_uid: str, *, rescaled: Dataset | None
+) -> Dataset:
+    """Header of the MR Image (PS3.3 A.4) derived from `source`, short of its SOP Instance UID and its pixels.
+
+    rescaled: `rescale_of` the series.
+    """
     header = kept(source, CLASSIC)
     mark_as_synthetic(header, source, provenance, study_uid, series_uid)
     header.ImageType = marks.IMAGE_TYPE
@@ -116,12 +177,8 @@ def classic_header(source: Dataset, provenance: Provenance, study_uid: str, seri
     header.DerivationCodeSequence = DicomSequence([code_item(marks.DERIVATION)])
     header.SourceImageSequence = DicomSequence([source_image_item(source)])
     set_common_instance_reference(header, source)
-    # The MR Image IOD has no rescale. One that says something has to stay, or the pixels would mean something else.
-    rescale = kept(source, ("RescaleSlope", "RescaleIntercept", "RescaleType"))
-    if (
-        float(rescale.get("RescaleSlope", 1)),
-        float(rescale.get("RescaleIntercept", 0)),
-    ) != (1.0, 0.0):
-        header.update(rescale)
+    if rescaled is not None:
+        header.update(rescaled)
+        header.update(kept(source, _RESCALE))
     fill_type_2(header, TYPE_2_CLASSIC)
     return header

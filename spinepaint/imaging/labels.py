@@ -12,6 +12,7 @@ from pydicom.sr.codedict import codes
 
 from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.derived import DerivedSeries
+from spinepaint.imaging.derived_header import later_number
 from spinepaint.imaging.label_content import algorithm_items, concept, report_content
 from spinepaint.imaging.label_objects import acceptable, place_in_study, rename_dimensions
 from spinepaint.imaging.provenance import Provenance
@@ -116,7 +117,7 @@ def write_measurement_report(
 
 
 def _series_number(derived: DerivedSeries, offset: int) -> int:
-    return int(derived.datasets[0].SeriesNumber) + offset
+    return later_number(derived.datasets[0], offset)
 
 
 def _finish(path: Path, label: Dataset, derived: DerivedSeries, provenance: Provenance) -> None:

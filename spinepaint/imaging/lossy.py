@@ -20,15 +20,24 @@ _J2K_MAIN_HEADER = 1024  # bytes within which COD stands
 def state_loss(ds: Dataset, native_bytes: int) -> None:
     """Complete the lossy attributes of a data set that still has its compressed pixels, where it says too little.
 
-    `native_bytes` is the size of the pixels once decoded. A data set that says it all, or lost nothing, stays as it is.
+    `native_bytes` is the size of the pixels once decoded. A data set that says it all, or lost nothing, stays as it is. One
+    that gives a ratio is taken to mean that of the stream it came with, and lacks the method only. Nothing is compressed
+    again on the way out, so there is no second step to state.
     """
     syntax = ds.file_meta.get("TransferSyntaxUID") if hasattr(ds, "file_meta") else None
     method = LOSSY_METHODS.get(syntax) if syntax is not None else None
     if syntax == JPEG2000 and _is_irreversible(next(generate_frames(ds.PixelData, number_of_frames=_frames(ds)))):
         method = "ISO_15444_1"
-    if method is None or (ds.get("LossyImageCompression") == "01" and ds.get("LossyImageCompressionRatio")):
+    if method is None:
         return
     ds.LossyImageCompression = "01"
+    ratios, methods = (_count(ds, f"LossyImageCompression{what}") for what in ("Ratio", "Method"))
+    if ratios and ratios == methods:
+        return
+    if ratios == 1:
+        ds.LossyImageCompressionMethod = method
+        return
+    # Which of several ratios and methods go together cannot be known: those of this stream can.
     ds.LossyImageCompressionRatio = DSfloat(round(native_bytes / len(ds.PixelData), 2), auto_format=True)
     ds.LossyImageCompressionMethod = method
 
@@ -36,6 +45,10 @@ def state_loss(ds: Dataset, native_bytes: int) -> None:
 def _is_irreversible(stream: bytes) -> bool:
     at = stream.find(_J2K_CODING_STYLE, 0, _J2K_MAIN_HEADER)
     return at >= 0 and at + _WAVELET < len(stream) and stream[at + _WAVELET] == 0
+
+
+def _count(ds: Dataset, keyword: str) -> int:
+    return int(ds[keyword].VM) if ds.get(keyword) else 0
 
 
 def _frames(ds: Dataset) -> int:

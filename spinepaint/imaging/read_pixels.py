@@ -14,6 +14,7 @@ from pydicom.uid import JPEG2000, JPEG2000Lossless, RLELossless
 from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
 from spinepaint.imaging.check_pixels import NATIVE, PLUGINS
 from spinepaint.imaging.lossy import state_loss
+from spinepaint.imaging.mending import Illegal, mended
 from spinepaint.imaging.read_budget import Budget, MeteredFile
 from spinepaint.imaging.read_header import BadInstanceError, Header, parsing
 from spinepaint.imaging.read_jpeg import jpeg_frame_size
@@ -29,14 +30,16 @@ _ITEM = b"\xfe\xff\x00\xe0"  # (FFFE,E000), always little endian here
 _JP2_START = b"\0\0\0\x0cjP  "  # the signature box (ISO/IEC 15444-1 I.5.1)
 
 
-def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, NDArray[np.integer]]:
+def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, NDArray[np.integer], Illegal]:
     """Read an instance that passed `check_pixels` whole: its data set without the pixels, and its stored values.
+
+    The third is what was not legal in the data set, and was taken out or replaced.
 
     The stored values are (frame, row, column), of the instance's own bit depth and sign, little endian. The data set's
     `filename` is the name the instance was handed over under, fit to be shown.
 
     Raises BadInstanceError: `unreadable-pixels`, `truncated-pixels`, `unsupported-pixels`, `unreadable-instance`,
-    `nested-too-deep`, `over-cap-header-bytes`, `over-cap-header-elements`.
+    `nested-too-deep`, `over-cap-header-bytes`, `over-cap-header-elements`, `missing-uid`.
     """
     most_pixel_bytes = _most_pixel_bytes(header)
     beyond = (header.pixels.available if header.pixels else 0) - most_pixel_bytes
@@ -48,11 +51,12 @@ def read_instance(header: Header, caps: Caps = DEFAULT_CAPS) -> tuple[Dataset, N
         ds = dcmread(stream, force=True)
         _refuse_deep_sequences(ds)
     pixels = decode(ds, header)
+    illegal = mended(ds)
     state_loss(ds, pixels.nbytes)
     del ds.PixelData
     ds.buffer = None  # it no longer hangs on the file it came from, which is closed
     ds.filename = header.file.name  # as it was handed over, for a refusal that comes later
-    return ds, pixels
+    return ds, pixels, illegal
 
 
 def _refuse_deep_sequences(ds: Dataset) -> None:

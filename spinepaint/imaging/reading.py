@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from spinepaint.imaging.check_geometry import Stack
 from spinepaint.imaging.check_report import CheckReport
 from spinepaint.imaging.checks import refusal_of
 from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.mending import Illegal, mended_alike
 from spinepaint.imaging.read_header import BadInstanceError, Header
 from spinepaint.imaging.read_pixels import read_instance
 from spinepaint.imaging.read_survey import Survey, report_of, report_without_series, survey
@@ -92,7 +93,7 @@ def _attempt(
             if surveyed.chosen is None or surveyed.chosen.stack is None:
                 return None, report_of(surveyed)
             try:
-                volume = _read_volume(surveyed.chosen.stack, caps)
+                volume, warnings = _read_volume(surveyed.chosen.stack, caps)
             except Refusal as refusal:
                 return None, report_of(surveyed, refusal)
     except Refusal as refusal:
@@ -101,12 +102,13 @@ def _attempt(
         detail = f"The operating system says {type(error).__name__}."
         unopened = Refusal("unreadable-file", "A file of the source cannot be opened.", detail)
         return None, report_without_series(unopened, listing)
-    series = _source_series(volume, surveyed)
+    series = _source_series(volume, surveyed, warnings)
     return series, series.report
 
 
-def _source_series(volume: Volume, surveyed: Survey) -> SourceSeries:
+def _source_series(volume: Volume, surveyed: Survey, warnings: tuple[str, ...]) -> SourceSeries:
     report = report_of(surveyed)
+    report = replace(report, warnings=(*report.warnings, *warnings))
     first = volume.datasets[0]
     return SourceSeries(
         volume=volume,
@@ -127,17 +129,22 @@ def _digest(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def _read_volume(stack: Stack, caps: Caps) -> Volume:
-    """Read the instances of a stack whole, decode them and put their frames in slice order. Raises Refusal."""
+def _read_volume(stack: Stack, caps: Caps) -> tuple[Volume, tuple[str, ...]]:
+    """Read the instances of a stack whole, decode them and put their frames in slice order; with warnings. Raises Refusal."""
     whole: dict[str, tuple[Dataset, NDArray[np.integer]]] = {}
+    illegal: list[Illegal] = []
     problems: list[tuple[Header, BadInstanceError]] = []
     for header in {frame.header.sop_instance_uid or "": frame.header for frame in stack.frames}.values():
         try:
-            whole[header.sop_instance_uid or ""] = read_instance(header, caps)
+            ds, pixels, found = read_instance(header, caps)
         except BadInstanceError as problem:
             problems.append((header, problem))
+        else:
+            whole[header.sop_instance_uid or ""] = ds, pixels
+            illegal.append(found)
     if problems:
         raise refusal_of(problems)
+    warnings = mended_alike([ds for ds, _ in whole.values()], illegal)
     enhanced = stack.frames[0].header.enhanced
     sources = [whole[frame.header.sop_instance_uid or ""] for frame in stack.frames]
     stored = np.stack([pixels[frame.plane.frame] for (_, pixels), frame in zip(sources, stack.frames, strict=True)])
@@ -146,7 +153,7 @@ def _read_volume(stack: Stack, caps: Caps) -> Volume:
     voxels = np.empty(stored.shape, np.float32)
     for index in range(len(stored)):  # slice by slice: in double precision the whole would take eight bytes a voxel more
         voxels[index] = stored[index] * slope[index] + intercept[index]
-    return Volume(
+    volume = Volume(
         voxels=voxels,
         stored=stored,
         affine=stack.affine,
@@ -155,3 +162,4 @@ def _read_volume(stack: Stack, caps: Caps) -> Volume:
         datasets=(sources[0][0],) if enhanced else tuple(ds for ds, _ in sources),
         frames=tuple(frame.plane.frame for frame in stack.frames) if enhanced else None,
     )
+    return volume, warnings

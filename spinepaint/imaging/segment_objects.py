@@ -13,6 +13,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
+from spinepaint.imaging.derived_header import later_number
 from spinepaint.imaging.label_content import concept
 from spinepaint.imaging.label_objects import acceptable, place_in_study, rename_dimensions
 from spinepaint.imaging.provenance import code_item, printable
@@ -84,7 +85,7 @@ def write_segmentation(path: Path, volume: Volume, labels: NDArray[np.uint8], or
             for number, name in enumerate(names, start=1)
         ],
         series_instance_uid=origin.uid("structures series"),
-        series_number=_series_number(images[0], SEGMENTATION_NUMBER_OFFSET),
+        series_number=later_number(images[0], SEGMENTATION_NUMBER_OFFSET),
         sop_instance_uid=uid,
         instance_number=1,
         content_label="SPINE",
@@ -125,7 +126,7 @@ def write_uncertainty(path: Path, volume: Volume, uncertainty: NDArray[np.float3
         source_images=images,
         pixel_array=_placed(np.ascontiguousarray(uncertainty, np.float32), volume, images[0]),
         series_instance_uid=origin.uid("uncertainty series"),
-        series_number=_series_number(images[0], UNCERTAINTY_NUMBER_OFFSET),
+        series_number=later_number(images[0], UNCERTAINTY_NUMBER_OFFSET),
         sop_instance_uid=uid,
         instance_number=1,
         contains_recognizable_visual_features=False,
@@ -150,10 +151,6 @@ def _placed(array: NDArray[Any], volume: Volume, first: Dataset) -> hd.Volume:
     return hd.Volume(
         array, affine=volume.affine, coordinate_system="PATIENT", frame_of_reference_uid=first.get("FrameOfReferenceUID")
     )
-
-
-def _series_number(first: Dataset, offset: int) -> int:
-    return int(first.get("SeriesNumber") or 0) + offset
 
 
 def _equipment(origin: SegmentationOrigin) -> dict[str, Any]:

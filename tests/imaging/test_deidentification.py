@@ -196,6 +196,40 @@ def test_burned_in_annotation_is_refused_by_its_instances(tmp_path: Path) -> Non
     assert [entry.file for entry in raised.value.instances] == [paths[2].name]
 
 
+@pytest.mark.parametrize("said", ["yes", "Y", "MAYBE", "some!", "YES\\NO"])
+def test_whatever_does_not_deny_burned_in_annotation_is_taken_for_it(tmp_path: Path, said: str) -> None:
+    make_series(tmp_path / "in", **SMALL, mutate=lambda ds, _: ds.add(DataElement(0x00280301, "LO", said)))
+    with pytest.raises(Refusal) as raised:
+        deidentified(read_series(tmp_path / "in").volume, Pseudonyms())
+    assert raised.value.type == "burned-in-annotation"
+
+
+def test_burned_in_annotation_that_is_denied_or_empty_passes(tmp_path: Path) -> None:
+    def deny(ds: Dataset, index: int) -> None:
+        ds.BurnedInAnnotation = ["NO", "no", "", None, "NO"][index]
+
+    make_series(tmp_path / "in", **SMALL, mutate=deny)
+    assert deidentified(read_series(tmp_path / "in").volume, Pseudonyms()).datasets
+
+
+def test_a_text_is_not_kept_for_the_representation_that_its_file_gives_it(tmp_path: Path) -> None:
+    def mutate(ds: Dataset, _: int) -> None:
+        for keyword in ("PositionReferenceIndicator", "ProtocolName", "ImageComments", "OperatorsName"):
+            ds.add(DataElement(tag_for_keyword(keyword) or 0, "CS", "ZWIEBEL"))
+        item = Dataset()
+        for tag in (0x00080104, 0x00089998):  # Code Meaning, and what no dictionary knows
+            item.add(DataElement(tag, "CS", "ZWIEBEL"))
+        ds.AnatomicRegionSequence = [item]
+
+    make_series(tmp_path / "in", **SMALL, mutate=mutate)
+    for ds in deidentified(read_series(tmp_path / "in").volume, Pseudonyms()).datasets:
+        assert "ProtocolName" not in ds
+        assert 0x00089998 not in ds.AnatomicRegionSequence[0]
+    source = Dataset()
+    mutate(source, 0)
+    assert "ZWIEBEL" not in str(cleaned(source, UID))  # nor where nothing looked at it before
+
+
 def test_an_earlier_deidentification_is_replaced_and_an_earlier_synthesiser_kept(tmp_path: Path) -> None:
     def earlier(ds: Dataset, _: int) -> None:
         ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "by Zwiebel"
