@@ -19,14 +19,9 @@ from spinepaint.training.segmenter_tasks import DiffusionTask, PlainTask, assemb
 
 
 def train_segmenter(config: SegmenterTraining) -> dict[str, Any]:
-    """Fit, or resume, what `config.fold` says; the last figures.
-
-    Raises ValueError for a fold that there is not, or where there is nothing to learn from.
-    """
+    """Fit, or resume, what `config.fold` says; the last figures."""
     run = Path(config.run_dir)
     if config.fold != "all":
-        if config.fold is not None and config.fold not in range(config.folds):
-            raise ValueError(f"there is no fold {config.fold!r} of {config.folds}")
         return fit_fold(config, None if config.fold is None else int(config.fold), run)
     found = [fit_fold(config, fold, run / f"fold-{fold}") for fold in range(config.folds)]
     summary = {

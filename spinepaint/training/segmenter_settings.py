@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spinepaint.imaging.errors import Refusal
 from spinepaint.models.segmentation import SegmenterConfig, segmenter_config
 from spinepaint.training.segmenter_scores import Case
 from spinepaint.training.segmenter_spines import HELD_OUT_SEED, Look, Spine, read_looks, read_spine
@@ -22,6 +23,8 @@ class SegmenterTraining:
     max_minutes: of each network's part of one call; calling again resumes exactly.
     held_out: how many phantoms that are not learnt from each validation segments.
     plain, denoiser, ensemble: fields of `PlainConfig`, `DenoiserConfig` and `EnsembleConfig`.
+
+    Raises Refusal (`bad-config`) for settings that cannot be.
     """
 
     run_dir: str
@@ -47,6 +50,16 @@ class SegmenterTraining:
     denoiser: dict[str, Any] = field(default_factory=dict)
     ensemble: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.fold not in (None, "all", *range(self.folds)):
+            raise Refusal("bad-config", f"There is no fold {self.fold!r} of {self.folds}.", "Choose one of them, all, or none.")
+        if self.phantoms < self.folds:
+            raise Refusal("bad-config", f"{self.phantoms} phantoms are too few.", f"Give at least {self.folds}.")
+        try:
+            self.model()
+        except (TypeError, ValueError) as error:
+            raise Refusal("bad-config", "There are no such networks.", f"{error}.") from error
+
     def model(self) -> SegmenterConfig:
         """The networks' sizes."""
         parts = {"plain": self.plain, "denoiser": self.denoiser, "ensemble": self.ensemble}
@@ -68,13 +81,11 @@ class Material:
 
 
 def gather(config: SegmenterTraining, fold: int | None) -> Material:
-    """Read, or make, a fold's data. Raises ValueError where the fold leaves nothing to learn from."""
+    """Read, or make, a fold's data."""
     seeds = [config.seed + k for k in range(config.phantoms)]
     outside = [seed for seed in seeds if fold is not None and seed % config.folds == fold]
     folder = Path(config.spines) if config.spines else Path(config.run_dir) / "spines"
     spines = [read_spine(seed, folder) for seed in seeds if seed not in outside]
-    if not spines:
-        raise ValueError("nothing to learn from: give more phantoms")
 
     def learnt_from(patient: int) -> bool:
         return not is_held_out(patient) and not config.judges(fold, patient)

@@ -25,7 +25,7 @@ from spinepaint.models.segmentation.diffusion import alpha_bar, ddim, ensemble, 
 from spinepaint.models.segmentation.segment import labels_of, pre_segmentation, with_neighbours
 
 SMALL = SegmenterConfig(
-    plain=PlainConfig(filters=(8, 8, 16)), denoiser=DenoiserConfig(widths=(8, 16)), ensemble=EnsembleConfig(steps=3, samples=1)
+    plain=PlainConfig(filters=(16, 16, 16)), denoiser=DenoiserConfig(widths=(16, 16)), ensemble=EnsembleConfig(steps=3, samples=1)
 )
 SPACING = (4.0, 1.0, 0.8)
 
@@ -191,6 +191,8 @@ def test_other_shapes_and_settings_are_refused(models: Segmenters) -> None:
         segment(models, np.zeros((8, 8), np.float32), SPACING)
     with pytest.raises(ValueError, match="at least 1"):
         replace(SMALL.ensemble, steps=0)
+    with pytest.raises(ValueError, match="none below 16"):
+        PlainConfig(filters=(8, 8, 16))
 
 
 def test_a_slice_stands_between_its_neighbours() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from spinepaint.imaging.errors import Refusal
 from spinepaint.models.bundle import load_bundle
 from spinepaint.models.segmentation import EnsembleConfig, Segmentation, Segmenters
 from spinepaint.training import segmenter, segmenter_scores, segmenter_settings, segmenter_tasks
@@ -24,7 +25,7 @@ from spinepaint.training.segmenter_windows import window
 from spinepaint.training.spider import DiscBox
 from tests.training.tiny_bundle import write_tiny_bundle
 
-TINY = {"plain": {"filters": [8, 8, 16]}, "denoiser": {"widths": [8, 16]}, "ensemble": {"steps": 3, "samples": 1}}
+TINY = {"plain": {"filters": [16, 16, 16]}, "denoiser": {"widths": [16, 16]}, "ensemble": {"steps": 3, "samples": 1}}
 
 
 def spine(seed: int = 0) -> Spine:
@@ -217,8 +218,13 @@ def test_five_folds_are_fitted_resumed_and_summed_up(small: SegmenterTraining, t
     train_segmenter(both)  # every step is done
     assert (run / "fold-0" / "plain.safetensors").read_bytes() == first
     assert read_segmenter(run / "fold-0").config == both.model()
-    with pytest.raises(ValueError, match="no fold 7"):
-        train_segmenter(SegmenterTraining(**{**vars(small), "fold": 7}))
+
+
+def test_settings_that_cannot_be_are_refused(small: SegmenterTraining) -> None:
+    for wrong in ({"fold": 7}, {"fold": "some"}, {"plain": {"filters": [8, 8, 16]}}, {"ensemble": {"steps": 0}}, {"phantoms": 0}):
+        with pytest.raises(Refusal) as refused:
+            SegmenterTraining(**{**vars(small), **wrong})
+        assert refused.value.type == "bad-config"
 
 
 def test_a_bundle_may_hold_a_segmenter(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from spinepaint.models.segmentation import (
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 
 TINY_SEGMENTER = SegmenterConfig(
-    PlainConfig(filters=(8, 8, 16)), DenoiserConfig(widths=(8, 16)), EnsembleConfig(steps=3, samples=1, last_steps=2)
+    PlainConfig(filters=(16, 16, 16)), DenoiserConfig(widths=(16, 16)), EnsembleConfig(steps=3, samples=1, last_steps=2)
 )
 
 

@@ -21,6 +21,11 @@ class PlainConfig:
     filters: tuple[int, ...] = (32, 48, 64, 96)
     unshuffle: int = 2
 
+    def __post_init__(self) -> None:
+        # Of fewer than sixteen channels oneDNN's strided 1x1 convolution writes beyond its memory on the way back.
+        if len(self.filters) < 3 or any(width < 16 or width % 8 for width in self.filters):
+            raise ValueError("filters must be at least three multiples of 8, none below 16")
+
 
 @dataclass(frozen=True)
 class DenoiserConfig:
