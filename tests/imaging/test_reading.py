@@ -117,7 +117,8 @@ def test_a_folder_a_zip_and_a_list_give_the_same_series(tmp_path: Path) -> None:
     assert len(digests) == 1
     for source in (tmp_path / "deep", tmp_path / "study.zip"):
         copied = deepcopy(read_series(source).volume.datasets[0])  # pydicom warns where it still hangs on a closed file
-        assert copied.filename is None
+        assert copied.buffer is None
+        assert str(copied.filename).endswith(".dcm")  # the name it was handed over under, for refusals
 
 
 def test_an_enhanced_image_is_ordered_by_position_and_not_by_frame(tmp_path: Path) -> None:
