@@ -164,7 +164,7 @@ def test_phantoms_that_find_no_space_are_not_kept_in_part(monkeypatch: pytest.Mo
 
 def test_train_needs_a_config(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["train", "inpainter", "--config", str(tmp_path / "absent.yaml")]).exit_code == 2
-    assert CliRunner().invoke(app, ["train", "segmenter", "--config", __file__]).exit_code == 2
+    assert CliRunner().invoke(app, ["train", "radiologist", "--config", __file__]).exit_code == 2
 
 
 def test_the_commands_of_the_contract_are_there() -> None:
