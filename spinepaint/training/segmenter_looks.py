@@ -16,6 +16,8 @@ F32 = NDArray[np.float32]
 
 _AROUND_MM = (5.0, 14.0)  # of a phantom's structures: where a real surrounding begins, and where it is alone
 _BEYOND_MM = 22.0  # how far past its outermost discs a real slice is used
+# A real slice's own spine, which no label names, must not be seen: so far before and behind its axis, and 10 mm more for a ramp.
+_FRONT_MM, _BACK_MM, _RAMP_MM = 32.0, 42.0, 10.0
 _TEXTURE_MM = 1.6  # coarser than this a real slice is anatomy, finer it is texture and noise
 
 
@@ -52,7 +54,8 @@ def surround(image: F32, masks: F32, look: Look, spacing_mm: float, rng: np.rand
     """The phantom's spine within a real slice's surroundings.
 
     image (3, H, W), a slice and its neighbours; masks (3, H, W). Each row of the real slice is shifted so that its spine lies
-    under the phantom's; near the phantom's structures, and past the real slice's outermost discs, the phantom stays alone.
+    under the phantom's. Near the phantom's structures, past the real slice's outermost discs and where its own spine lies, the
+    phantom stays alone.
     """
     columns = spine_columns(masks)
     if columns is None or len(look.centres) < 3:
@@ -72,6 +75,8 @@ def surround(image: F32, masks: F32, look: Look, spacing_mm: float, rng: np.rand
     real = map_coordinates(look.image, places, order=1, mode="nearest").astype(np.float32)
     away = distance_transform_edt(~structures) * spacing_mm
     share = np.clip((away - _AROUND_MM[0]) / (_AROUND_MM[1] - _AROUND_MM[0]), 0.0, 1.0)
+    behind = spacing_mm * (np.arange(masks.shape[2]) - columns[:, None])
+    share *= np.clip(np.maximum(-behind - _FRONT_MM, behind - _BACK_MM) / _RAMP_MM, 0.0, 1.0)
     past = np.maximum(top - _BEYOND_MM - real_rows, real_rows - bottom - _BEYOND_MM)
     share *= np.clip(1 - past / 10.0, 0.0, 1.0)[:, None]
     share = gaussian_filter(share * inside, 1.0).astype(np.float32)
