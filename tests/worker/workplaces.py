@@ -33,7 +33,7 @@ def paint(
         time.sleep(spec.get("step_s", 0.0))
         misbehave(spec.get("do"))
     if "gate" in spec:
-        progress("sample", 0.5)
+        progress("write", 0.5)  # a stage of its own: another word on the same one may come too soon to be written
         wait_until(lambda: Path(spec["gate"]).exists())
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     (out / "sample-01").mkdir()
