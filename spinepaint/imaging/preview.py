@@ -90,7 +90,7 @@ def write_preview(path: Path, before: Volume, after: Volume, landmark_lps_mm: tu
     for panel in rows[1]:
         corners = (*whole.to_pixel(crop.left_mm, crop.top_mm), *whole.to_pixel(x + CROP_MM / 2, y + CROP_MM / 2))
         ImageDraw.Draw(panel).rectangle(corners, outline=_FRAME)
-    _save(path, _sheet(rows, title, reach / (high - low)))
+    save_picture(path, _sheet(rows, title, reach / (high - low)))
 
 
 def sample(
@@ -163,7 +163,8 @@ def _legend(sheet: Image.Image, left: int, top: int, reach: float) -> None:
     draw.text((x + bar.width + 8, y), f"+{reach:.0%} brighter", fill=_TEXT, font=font, anchor="lm")
 
 
-def _save(path: Path, sheet: Image.Image) -> None:
+def save_picture(path: Path, sheet: Image.Image) -> None:
+    """Write a PNG, and the folders it needs; a kill while writing leaves no file of that name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spinepaint.imaging.orient import orient
-from spinepaint.imaging.preview import View, sample
+from spinepaint.imaging.preview import View, sample, save_picture
 from spinepaint.imaging.segment_names import CANAL, OTHER_DISCS, OTHER_VERTEBRAE, SACRUM, VALUES
 from spinepaint.imaging.segment_objects import MOST_UNCERTAIN
 from spinepaint.imaging.volume import Volume
@@ -77,10 +77,4 @@ def _save(path: Path, panels: list[NDArray[np.float64]], title: str) -> None:
         left = _GAP_PX + n * (_PANEL_PX + _GAP_PX)
         draw.text((left + _PANEL_PX / 2, 1.5 * _CAPTION_PX), caption, fill=_TEXT, font=font, anchor="mm")
         sheet.paste(Image.fromarray(np.clip(np.rint(panel), 0, 255).astype(np.uint8)), (left, 2 * _CAPTION_PX))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        sheet.save(partial, format="PNG", optimize=True)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_picture(path, sheet)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spinepaint.models.autoencoder import ResidualBlock
 from spinepaint.models.localiser import FSUS
 
 MOVES = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))  # along (slice, row, column)
@@ -66,25 +67,6 @@ class RlLocaliserConfig:
         return agents + len(self.steps) + MEMORY * len(MOVES) + 3 * agents
 
 
-class _Block(nn.Module):
-    """Residual block: (N, C, H, W) to the same shape."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.GroupNorm(8, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(8, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.body(x)
-        return y
-
-
 class RlLocaliser(nn.Module):
     """The value distributions of each agent's six moves, as log-probabilities over `support`."""
 
@@ -98,9 +80,9 @@ class RlLocaliser(nn.Module):
             nn.Conv2d(4 * config.planes, a, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(a, b, 2, stride=2),
-            _Block(b),
+            ResidualBlock(b),
             nn.Conv2d(b, c, 2, stride=2),
-            _Block(c),
+            ResidualBlock(c),
             nn.GroupNorm(8, c),
             nn.SiLU(),
             nn.Flatten(),

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import nn
 
 from spinepaint.training import parallel
 
@@ -194,3 +196,15 @@ def _journal(folder: Path, start: int, steps: int) -> Iterator[_Journal]:
     finally:
         if board is not None:
             board.close()
+
+
+def write_run(folder: Path, name: str, network: nn.Module, model: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
+    """Write what a bundle takes from a finished run, and how it went: `<name>.safetensors`, `config.json` and `facts.json`.
+
+    Returns the path of the weights.
+    """
+    weights = folder / f"{name}.safetensors"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+    for file, values in (("config.json", model), ("facts.json", facts)):
+        (folder / file).write_text(json.dumps(values, indent=2) + "\n")
+    return weights

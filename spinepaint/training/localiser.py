@@ -1,6 +1,5 @@
 """Fits the disc localiser on SPIDER slices and phantoms."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
@@ -181,9 +179,5 @@ def fit(config: LocaliserTraining) -> Path:
         validate_every=config.validate_every,
         max_minutes=config.max_minutes,
     )
-    weights = config.run_dir / "localiser.safetensors"
-    save_file({name: value.contiguous() for name, value in task.averaged.state_dict().items()}, weights)
-    (config.run_dir / "config.json").write_text(json.dumps(asdict(config.model), indent=2) + "\n")
     kept = {"seed": config.seed, "phantoms": config.phantoms, "spider_slices": len(task.real), **facts}
-    (config.run_dir / "facts.json").write_text(json.dumps(kept, indent=2) + "\n")
-    return weights
+    return fitting.write_run(config.run_dir, "localiser", task.averaged, asdict(config.model), kept)

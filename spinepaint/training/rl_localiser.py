@@ -4,7 +4,6 @@ The replay and the walks under way are in the checkpoint, as places and moves: a
 the weights of an unbroken one.
 """
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 from torch import Tensor
@@ -263,12 +261,8 @@ def fit(config: RlLocaliserTraining) -> Path:
         validate_every=config.validate_every,
         max_minutes=config.max_minutes,
     )
-    weights = config.run_dir / "rl_localiser.safetensors"
-    save_file({name: value.contiguous() for name, value in task.target.state_dict().items()}, weights)
     rng = np.random.default_rng((config.seed, 35))
     seen = walked(task.target, task.held_out + [spoilt(ground, rng) for ground in task.held_out])
     model = calibrated(config.model, seen) if len(seen.error_mm) else config.model
-    (config.run_dir / "config.json").write_text(json.dumps(asdict(model), indent=2) + "\n")
     kept = {"seed": config.seed, "phantoms": config.phantoms, "real_volumes": len(task.real), **figures}
-    (config.run_dir / "facts.json").write_text(json.dumps(kept, indent=2) + "\n")
-    return weights
+    return fitting.write_run(config.run_dir, "rl_localiser", task.target, asdict(model), kept)
