@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spinepaint.models.autoencoder import SliceAutoencoder
+from spinepaint.models.prediction import noise_of
 from spinepaint.models.samplers import SAMPLERS, Denoiser, StepHook, evaluations, keep
 from spinepaint.models.schedule import add_noise, voxel_times
 from spinepaint.models.unet import ConditionalUNet
@@ -92,13 +93,14 @@ def inpaint(models: Inpainter, crop: Tensor, draw: Draw, progress: Callable[[flo
         start = add_noise(latent, noise, alpha_bar[voxel_times(weight, total)]).float()
         hook = _repainting(latent, noise, roi(gaussian), alpha_bar) if draw.method == "repaint" else keep
         hook = _reporting(hook, total, progress)
-        sampled = SAMPLERS[draw.solver](denoiser(models.unet, latent, weight, draw), start, weight, alpha_bar, draw.steps, hook)
+        denoise = denoiser(models.unet, latent, weight, alpha_bar, draw)
+        sampled = SAMPLERS[draw.solver](denoise, start, weight, alpha_bar, draw.steps, hook)
         both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
     return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls)
 
 
-def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, draw: Draw) -> Denoiser:
+def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, alpha_bar: Tensor, draw: Draw) -> Denoiser:
     """ε with classifier-free guidance (Ho and Salimans 2022, eq. 6); both halves run as one batch."""
     device = weight.device
     unconditional = torch.tensor([unet.config.conditions], device=device)
@@ -108,12 +110,14 @@ def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, draw: Draw) 
     degree = untold if draw.degree is None else torch.tensor([draw.degree], device=device)
     donor = torch.cat([latent, torch.ones_like(weight)], dim=1) * float(draw.see_donor)
 
+    def noise(output: Tensor, x: Tensor, t: int) -> Tensor:
+        return noise_of(output.float(), x, donor[:, :-1], alpha_bar[voxel_times(weight, t)], unet.config.predicts)
+
     def eps(x: Tensor, t: int) -> Tensor:
         time = torch.tensor([t], device=device)
         if draw.guidance == 1.0:
-            plain: Tensor = unet(x, weight, time, condition, fsu, degree, donor).float()
-            return plain
-        both: Tensor = unet(
+            return noise(unet(x, weight, time, condition, fsu, degree, donor), x, t)
+        both = unet(
             x.expand(2, -1, -1, -1, -1),
             weight.expand(2, -1, -1, -1, -1),
             time.expand(2),
@@ -122,7 +126,7 @@ def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, draw: Draw) 
             torch.cat([untold, degree]),
             donor.expand(2, -1, -1, -1, -1),
         ).float()
-        return both[:1] + draw.guidance * (both[1:] - both[:1])
+        return noise(both[:1] + draw.guidance * (both[1:] - both[:1]), x, t)
 
     return eps
 

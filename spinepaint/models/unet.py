@@ -1,4 +1,4 @@
-"""The conditional 3D U-Net that predicts ε, on MONAI's `DiffusionModelUNet`."""
+"""The conditional 3D U-Net that denoises, on MONAI's `DiffusionModelUNet`."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
+
+from spinepaint.models.prediction import PREDICTIONS, Prediction
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class UNetConfig:
     `conditions` counts (pathology, severity) pairs and `fsus` the levels; one more index of each, the
     last, stands for "not told" and is what classifier-free guidance contrasts with. `degree_waves` counts the
     Fourier features of the degree; 0 for a network that is told the severity as a class alone. With `donor` the network
-    also sees the untouched latent, as an editing network does: it then changes an anatomy instead of guessing one.
+    also sees the untouched latent, as an editing network does: it then changes an anatomy instead of guessing one. `predicts`
+    says what its output stands for (see `models.prediction`).
     """
 
     latent_channels: int = 3
@@ -28,6 +31,12 @@ class UNetConfig:
     fsus: int = 5
     degree_waves: int = 0
     donor: bool = False
+    predicts: Prediction = "noise"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a prediction that is none."""
+        if self.predicts not in PREDICTIONS:
+            raise ValueError(f"unknown prediction {self.predicts!r}; choose one of: {', '.join(PREDICTIONS)}")
 
 
 class ConditionEmbedding(nn.Module):
@@ -60,7 +69,7 @@ class ConditionEmbedding(nn.Module):
 
 
 class ConditionalUNet(nn.Module):
-    """ε(x_t, W, t, condition, FSU).
+    """ε(x_t, W, t, condition, FSU), or what ε can be had from.
 
     W joins x as a channel, so the network knows each voxel's noise level; t is the global time. The
     condition enters twice: as a class embedding added to the time's, which reaches every block, and with
@@ -101,7 +110,7 @@ class ConditionalUNet(nn.Module):
         degree: Tensor | None = None,
         donor: Tensor | None = None,
     ) -> Tensor:
-        """x (B, C, X, Y, Z), weight (B, 1, X, Y, Z), t, condition and fsu long (B,), degree float (B,) or nan → ε as x.
+        """x (B, C, X, Y, Z), weight (B, 1, X, Y, Z), t, condition and fsu long (B,), degree float (B,) or nan → as x.
 
         donor (B, C + 1, X, Y, Z): the untouched latent and a channel of ones; zeros, or None, where it is not to be seen.
         X, Y and Z must be multiples of 2^(levels − 1). A network without `degree_waves` does not look at the degree,
@@ -115,5 +124,5 @@ class ConditionalUNet(nn.Module):
         seen = [x, weight]
         if self.config.donor:
             seen.append(torch.cat([torch.zeros_like(x), torch.zeros_like(weight)], dim=1) if donor is None else donor)
-        eps: Tensor = self.net(torch.cat(seen, dim=1), t, context=tokens, class_labels=told)
-        return eps
+        predicted: Tensor = self.net(torch.cat(seen, dim=1), t, context=tokens, class_labels=told)
+        return predicted

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spinepaint.models.bundle import CropConfig, ScheduleConfig
 from spinepaint.models.inpaint import METHODS, Draw, Inpainter, inpaint, noise_weight
 from spinepaint.models.memory import channels_last
-from spinepaint.models.schedule import add_noise, alpha_bar_table, voxel_times
+from spinepaint.models.prediction import target_of
+from spinepaint.models.schedule import alpha_bar_table, voxel_times
 from spinepaint.models.unet import ConditionalUNet
 from spinepaint.models.weighting import gaussian_weight
 from spinepaint.training import parallel
@@ -24,6 +25,8 @@ from spinepaint.training.crop_drawing import CropDrawer
 from spinepaint.training.crops import load_latents
 from spinepaint.training.fitting import Patience, Stateful, cosine_rate, fit, generator_for
 from spinepaint.training.latent_data import HELD_OUT, LatentData, prepare
+from spinepaint.training.noising import draw_times, noise_towards
+from spinepaint.training.starting_weights import starting_weights
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class InpainterTraining:
     `window`: what a step looks at around the landmark, in latent cells, at a fraction of the whole crop's cost; `whole` is the
     share of steps that see whole crops, `whole_batch` of them.
     `time_power`, `late_weight`: the lesion's shape is decided at late times. A power under 1 draws more of them, t = T·uᵖ; the
-    weight caps how much more they count (1 for the plain loss in ε).
+    weight caps how much more they count (1 for the plain loss in ε; a network that predicts the change needs none).
+    `untouched`: share of steps' crops that are noised from the untouched donor, wholly or in part, at times over `untouched_from`
+    of the whole: what sampling starts from is the donor, and what little of it shines through the noise tells a network that
+    only ever saw noised lesions that there is none (see `docs/3-training.md`).
+    `focus`: how many times as much an error counts at the landmark than by W alone, falling off as W⁴ (σ halved).
     `accumulate`: batches a step takes, from each process that torchrun started.
     `patience`: the run stops early after so many validations (one every 500 steps) without a better one.
     `weights`: a file of weights to start from, by the network's names; a network without a degree embedding or a donor may
@@ -61,6 +68,9 @@ class InpainterTraining:
     whole_batch: int = 8
     time_power: float = 1.0
     late_weight: float = 1.0
+    untouched: float = 0.0
+    untouched_from: float = 0.6
+    focus: float = 0.0
     sigma_mm: float = 16.0
     landmark_jitter_mm: float = 1.5
     ema: float = 0.999
@@ -97,7 +107,7 @@ class Average:
 
 
 class InpainterTask:
-    """ε-prediction where t_v > 0, weighted by W, so that the capacity goes to where the edit is."""
+    """Denoising where t_v > 0, weighted by W, so that the capacity goes to where the edit is."""
 
     def __init__(self, config: InpainterTraining) -> None:
         parallel.start()
@@ -113,7 +123,7 @@ class InpainterTask:
         torch.manual_seed(config.seed)
         self.unet = channels_last(denoiser_for(self.autoencoder, config.model))
         if config.weights:
-            self.unet.load_state_dict(_starting_weights(Path(config.weights), self.unet))
+            self.unet.load_state_dict(starting_weights(Path(config.weights), self.unet))
         self.unet.to(self.device)
         self.average = Average(self.unet, config.ema)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.rate, weight_decay=1e-4)
@@ -193,7 +203,7 @@ class InpainterTask:
             self.unet.load_state_dict(keep)
 
     def _loss(self, unet: ConditionalUNet, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
-        config, total = self.config, len(self.alpha_bar) - 1
+        config = self.config
         clean = batch["latent"].float()
         count, _, x, y, z = clean.shape
         extent = (x * self.crops.cell_mm[0], y * self.crops.cell_mm[1], z * self.crops.cell_mm[2])
@@ -203,26 +213,29 @@ class InpainterTask:
             gaussians.append(gaussian_weight((x, y, z), extent, (float(a), float(b), float(c)), config.sigma_mm))
         shares = (1 - config.masked - config.repaint, config.masked, config.repaint)
         weight = noise_weight(torch.cat(gaussians), METHODS[int(rng.choice(3, p=shares))])
-        share = (1 - rng.random(count)) ** config.time_power
-        t = torch.from_numpy(np.ceil(total * share).astype(np.int64))
-        times = voxel_times(weight, t[:, None, None, None, None])
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-        noisy = add_noise(clean, noise, self.alpha_bar[times].float())
+        times, mixed = draw_times(rng, batch["donor"], config.time_power, config.untouched, config.untouched_from)
+        t = torch.ceil(times * (len(self.alpha_bar) - 1)).long()
+        alpha_bar = self.alpha_bar[voxel_times(weight, t[:, None, None, None, None])].float()
+        drawn = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+        noisy, noise = noise_towards(clean, batch["donor"][:, :-1].float(), mixed, drawn, alpha_bar)
         hidden = torch.from_numpy(rng.random(count) < config.forget)
         condition = torch.where(hidden, _untold(unet), batch["condition"])
         unknown = hidden | torch.from_numpy(rng.random(count) < config.forget_degree)
         degree = torch.where(unknown, torch.nan, batch["degree"].float())
         shown = torch.from_numpy(rng.random(count) >= config.forget_donor).float()
         donor = batch["donor"].float() * shown[:, None, None, None, None]
+        predicts = unet.config.predicts
+        wanted = target_of(noise, clean, donor[:, :-1], alpha_bar, predicts)
         noisy, donor = (image.contiguous(memory_format=torch.channels_last_3d) for image in (noisy, donor))
         told = (noisy, weight, t, condition, batch["fsu"], degree, donor)
         with torch.autocast(self.device.type, torch.bfloat16):
-            eps = unet(*(value.to(self.device) for value in told))
+            said = unet(*(value.to(self.device) for value in told))
         # An error in ε is √(ᾱ/(1−ᾱ)) of one in x₀: where all is noise, a wrong lesion costs almost nothing. Dividing by ᾱ makes
         # it the loss of v-prediction (Salimans and Ho 2022, app. D), in which every time counts.
-        late = (1 / self.alpha_bar[times].float()).clamp(max=config.late_weight)
-        counted = (late * weight * (times > 0) * batch["slice_weight"][:, None, None, None, :]).to(self.device)
-        square = (eps.float() - noise.to(self.device)).square().mean(1, keepdim=True)
+        late = (1 / alpha_bar).clamp(max=config.late_weight) if predicts == "noise" else 1.0
+        near = weight + config.focus * torch.cat(gaussians) ** 4
+        counted = (late * near * (alpha_bar < 1) * batch["slice_weight"][:, None, None, None, :]).to(self.device)
+        square = (said.float() - wanted.to(self.device)).square().mean(1, keepdim=True)
         loss: Tensor = (square * counted).sum() / counted.sum()
         return loss
 
@@ -230,37 +243,6 @@ class InpainterTask:
 def _untold(unet: ConditionalUNet) -> int:
     """The index that stands for "condition not told"."""
     return unet.config.conditions
-
-
-def _starting_weights(path: Path, unet: ConditionalUNet) -> dict[str, Tensor]:
-    """Weights by name; those of a network that knew less (fewer latent channels, no degrees, no donor) fit too.
-
-    The new inputs are without effect at first; a new latent channel is predicted from nothing at first.
-    """
-    state = {name: value.float() for name, value in load_file(path).items()}
-    old, new = "net.class_embedding.weight", "net.class_embedding.table.weight"
-    own = unet.state_dict()
-    if old in state and new in own:
-        state[new] = state.pop(old)
-        state |= {name: value for name, value in own.items() if name.startswith("net.class_embedding.") and name != new}
-    first, last = "net.conv_in.conv.weight", "net.out.2.conv.weight"
-    bias = last.replace("weight", "bias")
-    had, has = len(state[last]), len(own[last])
-    # The inputs are x and W, then the donor and where it is known: each latent is followed by one channel of its own.
-    before = _inputs(state[first].shape[1], had)
-    after = _inputs(own[first].shape[1], has)
-    widened = torch.zeros_like(own[first])
-    widened[:, [after.index(channel) for channel in before]] = state[first]
-    state[first] = widened
-    for name in (last, bias):
-        state[name] = torch.cat([state[name], torch.zeros_like(own[name][had:])])
-    return state
-
-
-def _inputs(count: int, latent: int) -> list[tuple[int, int | None]]:
-    """What each of the first layer's inputs is: which image, and which of its latent channels (None: the one behind them)."""
-    names = [(image, channel) for image in range(2) for channel in (*range(latent), None)]
-    return names[:count]
 
 
 def train_inpainter(config: InpainterTraining) -> dict[str, float]:

@@ -14,7 +14,8 @@ from spinepaint.models.autoencoder import AutoencoderConfig, SliceAutoencoder
 from spinepaint.models.unet import ConditionalUNet, UNetConfig
 from spinepaint.training import inpainter
 from spinepaint.training.crops import Latents, save_latents
-from spinepaint.training.inpainter import InpainterTask, InpainterTraining, _starting_weights, train_inpainter
+from spinepaint.training.inpainter import InpainterTask, InpainterTraining, train_inpainter
+from spinepaint.training.starting_weights import starting_weights
 
 KINDS = ("phantom", "phantom-held-out")
 CELLS = (16, 16, 8)
@@ -115,7 +116,7 @@ def test_a_network_of_fewer_latent_channels_can_be_trained_on(config: InpainterT
         for values in old.parameters():
             values.add_(0.02 * torch.randn_like(values))  # MONAI zeroes the last layer
     save_file({name: value.contiguous() for name, value in old.state_dict().items()}, tmp_path / "old.safetensors")
-    new.load_state_dict(_starting_weights(tmp_path / "old.safetensors", new))
+    new.load_state_dict(starting_weights(tmp_path / "old.safetensors", new))
     x, donor = torch.randn(1, 5, 8, 8, 4), torch.randn(1, 6, 8, 8, 4)
     told = (torch.rand(1, 1, 8, 8, 4), torch.tensor([9]), torch.tensor([1]), torch.tensor([2]), torch.tensor([0.5]))
     with torch.no_grad():

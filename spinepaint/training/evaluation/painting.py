@@ -93,7 +93,7 @@ def differential(models: Inpainter, crop: Tensor, draw: Draw) -> Decoded:
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(draw.seed)).to(device)
         start = add_noise(latent, noise, alpha_bar[-1]).float()
         hook = held_until_due(latent, noise, gaussian, alpha_bar)
-        denoise = denoiser(models.unet, latent, everywhere, draw)
+        denoise = denoiser(models.unet, latent, everywhere, alpha_bar, draw)
         sampled = SAMPLERS[draw.solver](denoise, start, everywhere, alpha_bar, draw.steps, hook)
         both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
