@@ -2,6 +2,7 @@
 
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.attempts import Claim, LostAttempt
+from spinepaint.store.batches import BatchItem, BatchPage
 from spinepaint.store.database import migrate
 from spinepaint.store.dicom_book import FoundStudy, Located, Match
 from spinepaint.store.dicom_entries import StoredInstance, StoredSeries, by_series
@@ -9,12 +10,15 @@ from spinepaint.store.dicom_models import DicomDelivery, DicomInstance, DicomSer
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
+    BatchFinished,
     IdempotencyConflict,
     JobActive,
     LedgerError,
+    NothingToRetry,
     QueueFull,
     SeriesHasResults,
     SeriesInUse,
+    UnknownBatch,
     UnknownJob,
     UnknownSeries,
 )
@@ -22,6 +26,7 @@ from spinepaint.store.jobs import JobOrder, Page
 from spinepaint.store.layout import new_id, result_prefix, source_prefix
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ApiKey, Batch, Delivery, Event, Job, JobState, Series
+from spinepaint.store.signal_models import Tally, Worker
 
 __all__ = [
     "AlreadyFinished",
@@ -29,6 +34,9 @@ __all__ = [
     "ArtifactStore",
     "BadCursor",
     "Batch",
+    "BatchFinished",
+    "BatchItem",
+    "BatchPage",
     "Claim",
     "Delivery",
     "DicomDelivery",
@@ -46,6 +54,7 @@ __all__ = [
     "Located",
     "LostAttempt",
     "Match",
+    "NothingToRetry",
     "Page",
     "QueueFull",
     "Series",
@@ -53,8 +62,11 @@ __all__ = [
     "SeriesInUse",
     "StoredInstance",
     "StoredSeries",
+    "Tally",
+    "UnknownBatch",
     "UnknownJob",
     "UnknownSeries",
+    "Worker",
     "by_series",
     "migrate",
     "new_id",

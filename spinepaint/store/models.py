@@ -167,7 +167,11 @@ class Discard(Base):
 
 
 class Delivery(Base):
-    """A webhook owed to a caller, written in the transaction that ended the job."""
+    """A webhook owed to a caller, written in the transaction that ended the job.
+
+    `state` is owed, delivered or given_up. `due_at` is when to try next, or until when a sender has it. `attempts` counts the
+    tries and is the token of the one that runs; `problem` is what the last one met.
+    """
 
     __tablename__ = "deliveries"
 
@@ -179,6 +183,7 @@ class Delivery(Base):
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None] = mapped_column(index=True)
     delivered_at: Mapped[datetime | None]
+    problem: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class ApiKey(Base):

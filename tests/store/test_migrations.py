@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from spinepaint.store import DicomSeries, migrate
+from spinepaint.store import Delivery, DicomSeries, migrate
 from spinepaint.store.database import SCRIPTS, open_engine
 from spinepaint.store.models import Base
 
@@ -82,3 +82,27 @@ def test_sqlite_waits_for_other_writers_and_keeps_references(tmp_path: Path) -> 
 def test_a_database_in_memory_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="shared between processes"):
         open_engine(url)
+
+
+def test_signals_of_operation_come_and_go_and_leave_debts_alone(database_url: str) -> None:
+    engine = open_engine(database_url)
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    job = "INSERT INTO jobs (id, tenant, batch_index, spec, state, progress, attempts, max_attempts, created_at, last_event)"
+    owed = "INSERT INTO deliveries (id, job_id, url, state, attempts, created_at)"
+    at = {"at": "2026-01-01 00:00:00.000000"}
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        connection.execute(text(f"{job} VALUES ('j', '', 0, '{{}}', 'failed', 0, 1, 1, :at, 1)"), at)
+        connection.execute(text(f"{owed} VALUES ('d', 'j', 'https://example.org', 'owed', 2, :at)"), at)
+    migrate(database_url)
+    with Session(engine) as session:
+        (delivery,) = session.scalars(select(Delivery))
+        assert (delivery.id, delivery.attempts, delivery.problem) == ("d", 2, None)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0003")
+        assert connection.scalar(text("SELECT attempts FROM deliveries")) == 2
+    migrate(database_url)
+    engine.dispose()
