@@ -2,7 +2,6 @@
 
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.attempts import Claim, LostAttempt
-from spinepaint.store.batches import BatchItem, BatchPage
 from spinepaint.store.database import migrate
 from spinepaint.store.dicom_book import FoundStudy, Located, Match
 from spinepaint.store.dicom_entries import StoredInstance, StoredSeries, by_series
@@ -10,15 +9,12 @@ from spinepaint.store.dicom_models import DicomDelivery, DicomInstance, DicomSer
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
-    BatchFinished,
     IdempotencyConflict,
     JobActive,
     LedgerError,
-    NothingToRetry,
     QueueFull,
     SeriesHasResults,
     SeriesInUse,
-    UnknownBatch,
     UnknownJob,
     UnknownSeries,
 )
@@ -34,9 +30,6 @@ __all__ = [
     "ArtifactStore",
     "BadCursor",
     "Batch",
-    "BatchFinished",
-    "BatchItem",
-    "BatchPage",
     "Claim",
     "Delivery",
     "DicomDelivery",
@@ -54,7 +47,6 @@ __all__ = [
     "Located",
     "LostAttempt",
     "Match",
-    "NothingToRetry",
     "Page",
     "QueueFull",
     "Series",
@@ -63,7 +55,6 @@ __all__ = [
     "StoredInstance",
     "StoredSeries",
     "Tally",
-    "UnknownBatch",
     "UnknownJob",
     "UnknownSeries",
     "Worker",
