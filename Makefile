@@ -8,11 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 $(VENV)/run-time: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt --editable .
+	$(PIP) install --constraint constraints.txt --editable '.[worker]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/run-time
-	$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[worker,train,dev]'
 	touch $@
 
 demo: $(VENV)/run-time

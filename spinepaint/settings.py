@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL; empty is a SQLite file in data_dir."""
     artifacts_url: str = ""
     """A folder, file: or s3: URL; empty is a folder in data_dir."""
+    migrate_at_start: bool = True
+    """Whether what starts brings the database to its schema; where it does not, `spinepaint migrate` does, beforehand."""
     broker_url: str = ""
     """redis:// or valkey URL; empty is a private Valkey that `serve` starts."""
     bundle: Path | None = None

@@ -42,10 +42,11 @@ class DataFolderInUse(Exception):
     """Another service runs on this data folder."""
 
 
-def serve(settings: Settings, pipeline: str | None = None) -> None:
+def serve(settings: Settings, pipeline: str | None = None, *, with_worker: bool = True) -> None:
     """Run the service until SIGINT, SIGTERM or SIGHUP; prints its URL to stdout once it answers.
 
-    `pipeline` is handed to the worker. Raises DataFolderInUse, or OSError where the port is taken.
+    `pipeline` is handed to the worker; without `with_worker` there is none, and the broker is
+    somebody else's. Raises DataFolderInUse, or OSError where the port is taken.
     """
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
@@ -57,13 +58,15 @@ def serve(settings: Settings, pipeline: str | None = None) -> None:
         embedded = not settings.broker_url
         if embedded:
             settings = _with_private_broker(settings, supervisor)
-        _migrate(settings)
+        if settings.migrate_at_start:
+            _migrate(settings)
         wait_for_broker(settings.broker_url)
         ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
         stack.callback(ledger.close)
         if embedded:
             _take_back(ledger)
-        supervisor.add(_worker(settings, pipeline, partial(_take_back, ledger) if embedded else None))
+        if with_worker:
+            supervisor.add(_worker(settings, pipeline, partial(_take_back, ledger) if embedded else None))
         _run_gateway(settings, listener)
 
 

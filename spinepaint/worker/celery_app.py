@@ -87,7 +87,7 @@ class TaskProcess:
 
 
 def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> None:
-    """Run jobs, reap and deliver, until SIGTERM or SIGINT; the database is migrated first.
+    """Run jobs, reap and deliver, until SIGTERM or SIGINT; by default the database is migrated first.
 
     This process holds no torch and no jobs: it keeps a second one running that does, and starts that again whenever it
     dies. `run` is the pipeline, a function that can be imported by name; the real one where it is None.
@@ -101,7 +101,8 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ask_to_stop)
         signal.signal(signal.SIGINT, ask_to_stop)
-    migrate(settings.database_url)
+    if settings.migrate_at_start:
+        migrate(settings.database_url)
     tasks = TaskProcess(settings, Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s), run)
     reaper = make_reaper(settings)
     delivery = DeliveryThread(settings)

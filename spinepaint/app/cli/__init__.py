@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from spinepaint.app.cli import evaluate, paint, segment, series, service, train
+from spinepaint.app.cli import database, evaluate, paint, segment, series, service, train
+from spinepaint.app.cli.missing import why_missing
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
 from spinepaint.imaging.errors import Refusal, is_disk_full
 
@@ -26,6 +27,7 @@ app.command("localise")(series.localise)
 app.command("segment")(segment.segment)
 app.command("serve")(service.serve)
 app.command("worker")(service.worker)
+app.command("migrate")(database.migrate)
 app.command("demo")(service.demo)
 app.command("phantom")(train.phantom)
 app.command("train")(train.train)
@@ -48,6 +50,9 @@ def main() -> None:
         print(f"spinepaint: {_system_says(error)}", file=sys.stderr)
         sys.exit(_failed(debug))
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (reason := why_missing(error)):
+            print(f"spinepaint: {reason}", file=sys.stderr)
+            sys.exit(_failed(debug))
         print(f"spinepaint failed ({type(error).__name__}). Set SPINEPAINT_DEBUG=1 to see where.", file=sys.stderr)
         sys.exit(_failed(debug))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from spinepaint.app.cli.environment import settings_with
+from spinepaint.app.cli.missing import why_no_worker
 from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
 from spinepaint.app.cli.signals import unwound_by_sigterm
 
@@ -23,10 +24,16 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 8000 by default, 0 for a free one.", min=0, max=65535)] = None,
     data: Data = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="The gateway alone; workers run elsewhere.")] = False,
     pipeline: Pipeline = None,
 ) -> None:
     """Run the service on this machine: the HTTP gateway, one worker and a private broker."""
     settings = settings_with(host=host, port=port, data_dir=data)
+    if no_worker and not settings.broker_url:
+        raise typer.BadParameter("set SPINEPAINT_BROKER_URL to the Redis or Valkey of the workers", param_hint="--no-worker")
+    if not no_worker and (reason := why_no_worker()):
+        typer.echo(f"spinepaint: {reason}", err=True)
+        raise typer.Exit(EXIT_FAILED)
     if not is_loopback(settings.host):
         message = f"{settings.host} can be reached by others and no API keys are set up; serve on 127.0.0.1"
         raise typer.BadParameter(message, param_hint="--host")
@@ -35,7 +42,7 @@ def serve(
     from spinepaint.app import serve as service
 
     try:
-        service.serve(settings, pipeline)
+        service.serve(settings, pipeline, with_worker=not no_worker)
     except service.DataFolderInUse:
         typer.echo(f"spinepaint: another service runs on {settings.data_dir}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
