@@ -2,6 +2,7 @@
 
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.attempts import Claim, LostAttempt
+from spinepaint.store.batches import BatchItem, BatchPage
 from spinepaint.store.database import migrate
 from spinepaint.store.dicom_book import FoundStudy, Located, Match
 from spinepaint.store.dicom_entries import StoredInstance, StoredSeries, by_series
@@ -9,12 +10,15 @@ from spinepaint.store.dicom_models import DicomDelivery, DicomInstance, DicomSer
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
+    BatchFinished,
     IdempotencyConflict,
     JobActive,
     LedgerError,
+    NothingToRetry,
     QueueFull,
     SeriesHasResults,
     SeriesInUse,
+    UnknownBatch,
     UnknownJob,
     UnknownSeries,
 )
@@ -30,6 +34,9 @@ __all__ = [
     "ArtifactStore",
     "BadCursor",
     "Batch",
+    "BatchFinished",
+    "BatchItem",
+    "BatchPage",
     "Claim",
     "Delivery",
     "DicomDelivery",
@@ -47,6 +54,7 @@ __all__ = [
     "Located",
     "LostAttempt",
     "Match",
+    "NothingToRetry",
     "Page",
     "QueueFull",
     "Series",
@@ -55,6 +63,7 @@ __all__ = [
     "StoredInstance",
     "StoredSeries",
     "Tally",
+    "UnknownBatch",
     "UnknownJob",
     "UnknownSeries",
     "Worker",

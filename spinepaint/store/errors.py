@@ -15,6 +15,10 @@ class UnknownJob(LedgerError):
     """No job of that id belongs to that tenant."""
 
 
+class UnknownBatch(LedgerError):
+    """No batch of that id belongs to that tenant."""
+
+
 class NamesJobs(LedgerError):
     """A refusal because of some jobs; `jobs` are their ids, oldest first."""
 
@@ -42,6 +46,14 @@ class IdempotencyConflict(LedgerError):
 
 class AlreadyFinished(LedgerError):
     """The job has ended, so it cannot be cancelled."""
+
+
+class BatchFinished(LedgerError):
+    """Every item of the batch has ended, so there is nothing to cancel."""
+
+
+class NothingToRetry(LedgerError):
+    """No item of the batch has failed or was cancelled that could be queued again."""
 
 
 class QueueFull(LedgerError):

@@ -1,23 +1,21 @@
 """The ledger's jobs as callers see them: submit, look up, cancel."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import exists, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from spinepaint.store.cursors import decode_cursor, encode_cursor
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_deliveries import owe_delivery
 from spinepaint.store.dicom_models import DicomSeries
-from spinepaint.store.errors import AlreadyFinished, BadCursor, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
+from spinepaint.store.errors import AlreadyFinished, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
 from spinepaint.store.layout import new_id
-from spinepaint.store.models import ACTIVE, Batch, Event, Job, JobState, Series
-from spinepaint.store.transitions import announce, change, owe_at_end, record, schedule_attempt_discard
+from spinepaint.store.models import ACTIVE, Event, Job, JobState, Series
+from spinepaint.store.transitions import announce_all, change, owe_at_end, record, schedule_attempt_discard
 
 
 @dataclass(frozen=True)
@@ -38,23 +36,8 @@ class Page:
     next_cursor: str | None = None
 
 
-def _encode_cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()}|{job.id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        at, job_id = base64.urlsafe_b64decode(cursor.encode("ascii", "strict")).decode().split("|")
-        created_at = datetime.fromisoformat(at)
-    except (ValueError, binascii.Error) as error:
-        raise BadCursor("not a cursor of this list") from error
-    if created_at.tzinfo is None:
-        raise BadCursor("not a cursor of this list")
-    return created_at, job_id
-
-
 class JobBook(Database):
-    """Jobs and batches."""
+    """Jobs, one by one."""
 
     def submit_job(
         self,
@@ -78,7 +61,7 @@ class JobBook(Database):
             with self.write() as session:
                 if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
                     return first
-                _enforce_queue_cap(session, tenant, 1, queue_cap)
+                enforce_queue_cap(session, tenant, 1, queue_cap)
                 order = JobOrder(series_id, spec, callback_url, destination)
                 job = _enter(session, order, tenant, max_attempts, idempotency_key=idempotency_key, fingerprint=fingerprint)
             return job
@@ -89,50 +72,11 @@ class JobBook(Database):
                     return first
             raise UnknownSeries(series_id) from None
 
-    def submit_batch(
-        self,
-        orders: Sequence[JobOrder],
-        idempotency_key: str | None = None,
-        fingerprint: str | None = None,
-        *,
-        tenant: str = "",
-        max_attempts: int = 3,
-        queue_cap: int | None = None,
-    ) -> Batch:
-        """Queue many jobs in one transaction: all of them or none. Errors as in `submit_job`."""
-        batch = Batch(id=new_id(), tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, created_at=utc_now())
-        try:
-            with self.write() as session:
-                if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
-                    return first
-                _enforce_queue_cap(session, tenant, len(orders), queue_cap)
-                session.add(batch)
-                session.flush()
-                for index, order in enumerate(orders):
-                    _enter(session, order, tenant, max_attempts, batch_id=batch.id, batch_index=index)
-            return batch
-        except IntegrityError:
-            with self.read() as session:
-                if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
-                    return first
-            raise UnknownSeries("a series of the batch") from None
-
     def get_job(self, job_id: str, tenant: str | None = None) -> Job | None:
         """The job, or None; with a tenant, only where it is theirs."""
         with self.read() as session:
             job = session.get(Job, job_id)
         return job if job is not None and tenant in (None, job.tenant) else None
-
-    def get_batch(self, batch_id: str, tenant: str | None = None) -> Batch | None:
-        """The batch, or None; with a tenant, only where it is theirs."""
-        with self.read() as session:
-            batch = session.get(Batch, batch_id)
-        return batch if batch is not None and tenant in (None, batch.tenant) else None
-
-    def batch_jobs(self, batch_id: str) -> list[Job]:
-        """A batch's jobs in the order in which they were submitted."""
-        with self.read() as session:
-            return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.batch_index)))
 
     def list_jobs(
         self,
@@ -152,10 +96,11 @@ class JobBook(Database):
             made = exists().where(DicomSeries.job_id == Job.id, DicomSeries.series_uid == series_uid)
             query = query.where(or_(Job.spec["series_uid"].as_string() == series_uid, made))
         if cursor is not None:
-            query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_decode_cursor(cursor)))
+            query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*decode_cursor(cursor)))
         with self.read() as session:
             jobs = list(session.scalars(query))
-        return Page(jobs[:limit], _encode_cursor(jobs[limit - 1]) if len(jobs) > limit else None)
+        last = jobs[limit - 1] if len(jobs) > limit else None
+        return Page(jobs[:limit], encode_cursor(last.created_at, last.id) if last else None)
 
     def count_states(self, batch_id: str | None = None, tenant: str | None = None) -> dict[JobState, int]:
         """How many jobs are in each state; every state is present."""
@@ -210,14 +155,8 @@ def _first_job(session: Session, tenant: str, key: str, fingerprint: str | None)
     return first
 
 
-def _first_batch(session: Session, tenant: str, key: str, fingerprint: str | None) -> Batch | None:
-    first = session.scalar(select(Batch).where(Batch.tenant == tenant, Batch.idempotency_key == key))
-    if first is not None and first.fingerprint != fingerprint:
-        raise IdempotencyConflict("this Idempotency-Key came before with another request")
-    return first
-
-
-def _enforce_queue_cap(session: Session, tenant: str, new: int, cap: int | None) -> None:
+def enforce_queue_cap(session: Session, tenant: str, new: int, cap: int | None) -> None:
+    """Raise QueueFull where the tenant would have more than `cap` queued jobs with `new` ones."""
     if cap is None:
         return
     waiting = session.scalar(select(func.count()).where(Job.tenant == tenant, Job.state == JobState.QUEUED.value)) or 0
@@ -225,11 +164,9 @@ def _enforce_queue_cap(session: Session, tenant: str, new: int, cap: int | None)
         raise QueueFull(cap)
 
 
-def _enter(session: Session, order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> Job:
-    """Queue one job within the caller's transaction."""
-    if not session.scalar(select(exists().where(Series.id == order.series_id, Series.tenant == tenant))):
-        raise UnknownSeries(order.series_id)
-    job = Job(
+def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> Job:
+    """The row of a job that has just been asked for."""
+    return Job(
         id=new_id(),
         tenant=tenant,
         series_id=order.series_id,
@@ -238,13 +175,26 @@ def _enter(session: Session, order: JobOrder, tenant: str, max_attempts: int, **
         state=JobState.QUEUED.value,
         max_attempts=max_attempts,
         created_at=utc_now(),
+        last_event=1,
         **more,
     )
-    job.last_event = 1
+
+
+def tell_queued(session: Session, jobs: Sequence[Job], orders: Sequence[JobOrder]) -> None:
+    """What is written after the rows of queued jobs, in the same transaction: their events, messages and deliveries."""
+    announce_all(session, [job.id for job in jobs], utc_now())
+    for job, order in zip(jobs, orders, strict=True):
+        record(session, job, "state", {"state": JobState.QUEUED.value})
+        if order.destination is not None:
+            owe_delivery(session, job.id, order.destination)
+
+
+def _enter(session: Session, order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> Job:
+    """Queue one job within the caller's transaction."""
+    if not session.scalar(select(exists().where(Series.id == order.series_id, Series.tenant == tenant))):
+        raise UnknownSeries(order.series_id)
+    job = queued_job(order, tenant, max_attempts, **more)
     session.add(job)
     session.flush()
-    record(session, job, "state", {"state": JobState.QUEUED.value})
-    announce(session, job.id, job.created_at)
-    if order.destination is not None:
-        owe_delivery(session, job.id, order.destination)
+    tell_queued(session, [job], [order])
     return job

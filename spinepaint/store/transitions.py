@@ -1,10 +1,11 @@
 """How a job's row changes: one conditional UPDATE, and what has to be written in the same transaction."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, insert, update
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import utc_now
@@ -38,6 +39,12 @@ def record(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
 def announce(session: Session, job_id: str, due_at: datetime) -> None:
     """Owe the broker a message about a queued job, from `due_at` on."""
     session.add(Announcement(job_id=job_id, created_at=utc_now(), due_at=due_at, sent_at=None))
+
+
+def announce_all(session: Session, job_ids: Sequence[str], due_at: datetime) -> None:
+    """Owe the broker a message about each of many queued jobs, in one statement: nobody asks for the rows' numbers."""
+    now = utc_now()
+    session.execute(insert(Announcement), [{"job_id": job_id, "created_at": now, "due_at": due_at} for job_id in job_ids])
 
 
 def owe_at_end(session: Session, job: Job) -> None:
