@@ -1,4 +1,4 @@
-"""The ledger's debts to others: broker messages, deletions of artifacts, webhooks."""
+"""The ledger's debts: broker messages, and deletions of artifacts."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, exists, or_, select, update
 
 from spinepaint.store.database import Database, utc_now
-from spinepaint.store.models import Announcement, Delivery, Discard, Job, JobState
+from spinepaint.store.models import Announcement, Discard, Job, JobState
 from spinepaint.store.transitions import announce
 
 
@@ -72,36 +72,3 @@ class Outbox(Database):
         with self.write() as session:
             session.execute(delete(Discard).where(Discard.prefix == prefix))
         self.scrub()
-
-    def due_deliveries(self, now: datetime, limit: int = 100) -> list[Delivery]:
-        """Webhooks to send now, oldest first."""
-        query = select(Delivery).where(Delivery.state == "owed", Delivery.due_at <= now).order_by(Delivery.due_at)
-        with self.read() as session:
-            return list(session.scalars(query.limit(limit)))
-
-    def take_delivery(self, delivery_id: str, attempts: int, again_at: datetime) -> bool:
-        """Reserve one try of a webhook until `again_at`; False where another sender has it.
-
-        `attempts` is the count that the caller read: compare-and-set, so that two senders do not both send it.
-        """
-        with self.write() as session:
-            taken = session.scalar(
-                update(Delivery)
-                .where(Delivery.id == delivery_id, Delivery.state == "owed", Delivery.attempts == attempts)
-                .values(attempts=attempts + 1, due_at=again_at)
-                .returning(Delivery.id)
-            )
-        return taken is not None
-
-    def end_delivery(self, delivery_id: str, delivered: bool) -> None:
-        """Record that a webhook was taken, or that it was given up."""
-        with self.write() as session:
-            session.execute(
-                update(Delivery)
-                .where(Delivery.id == delivery_id)
-                .values(
-                    state="delivered" if delivered else "given_up",
-                    due_at=None,
-                    delivered_at=utc_now() if delivered else None,
-                )
-            )

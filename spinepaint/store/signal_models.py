@@ -12,7 +12,8 @@ class Tally(Base):
     """So many observations under a name and a label; the rows of one name, label and bound are to be added up.
 
     Rows are only added, so that no two workers wait for one another; the reaper folds them. `bound` is the upper bound of
-    the histogram bucket that the observations fall into (infinite: above the last); None for what is only counted.
+    the histogram bucket that the observations fall into (infinite: above the last); None for what is only counted. `total`
+    is the sum of the observations in thousandths, a whole number.
     """
 
     __tablename__ = "tallies"

@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from spinepaint.store.database import utc_now
 from spinepaint.store.dicom_deliveries import settle_deliveries
-from spinepaint.store.layout import new_id, result_prefix
-from spinepaint.store.models import Announcement, Delivery, Event, Job
+from spinepaint.store.layout import result_prefix
+from spinepaint.store.models import Announcement, Event, Job, JobState
 from spinepaint.store.series import schedule_discard
+from spinepaint.store.tallies import TRANSITIONS, count, tally_end
+from spinepaint.store.webhooks import owe_webhook
 
 
 def change(session: Session, job_id: str, condition: ColumnElement[bool], **values: Any) -> Job | None:
@@ -32,8 +34,12 @@ def change(session: Session, job_id: str, condition: ColumnElement[bool], **valu
 
 
 def record(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
-    """Write the event whose number `change` took."""
+    """Write the event whose number `change` took, and count a change of state. The first entry into the queue is none."""
     session.add(Event(job_id=job.id, seq=job.last_event, at=utc_now(), type=kind, data=data))
+    if kind == "state" and data["state"] != JobState.QUEUED.value:
+        count(session, TRANSITIONS, data["state"])
+    elif kind == "state" and "attempt" in data:
+        count(session, TRANSITIONS, "requeued")
 
 
 def announce(session: Session, job_id: str, due_at: datetime) -> None:
@@ -48,11 +54,10 @@ def announce_all(session: Session, job_ids: Sequence[str], due_at: datetime) -> 
 
 
 def owe_at_end(session: Session, job: Job) -> None:
-    """What a job that has just ended leaves to do: its deliveries, and the caller's webhook, where they were asked for."""
+    """What a job that has just ended leaves to do and to count: its deliveries and its webhook, where they were asked for."""
     settle_deliveries(session, job)
-    if job.callback_url is not None:
-        now = utc_now()
-        session.add(Delivery(id=new_id(), job_id=job.id, url=job.callback_url, state="owed", created_at=now, due_at=now))
+    owe_webhook(session, job)
+    tally_end(session, job)
 
 
 def schedule_attempt_discard(session: Session, job_id: str, token: str, after: timedelta) -> None:

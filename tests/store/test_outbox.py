@@ -57,38 +57,3 @@ def test_what_a_cancelled_attempt_stored_is_due_for_deletion_in_time(ledger: Led
     ledger.cancel(job.id)
     assert ledger.due_discards(utc_now()) == []
     assert ledger.due_discards(utc_now() + 61 * MINUTE) == [result_prefix(job.id, claim.token)]
-
-
-def test_a_webhook_is_owed_once_the_job_ended_and_sent_by_one(ledger: Ledger, series: Series) -> None:
-    job = ledger.submit_job(series.id, {}, callback_url="https://example.org/hook")
-    assert ledger.due_deliveries(utc_now()) == []
-    claim = ledger.claim(job.id, "w")
-    assert claim is not None
-    ledger.succeed(job.id, claim.token, {}, "results/")
-    ledger.succeed(job.id, claim.token, {}, "results/")
-    (owed,) = ledger.due_deliveries(utc_now())
-    assert (owed.job_id, owed.url) == (job.id, "https://example.org/hook")
-    again = utc_now() + MINUTE
-    assert ledger.take_delivery(owed.id, owed.attempts, again)
-    assert not ledger.take_delivery(owed.id, owed.attempts, again)
-    assert ledger.due_deliveries(utc_now()) == []
-    (retry,) = ledger.due_deliveries(again)
-    assert retry.attempts == 1
-    ledger.end_delivery(owed.id, delivered=True)
-    assert ledger.due_deliveries(again) == []
-
-
-def test_every_way_to_end_owes_the_webhook(ledger: Ledger, series: Series) -> None:
-    ended = []
-    for way in ("fail", "cancel", "stop"):
-        job = ledger.submit_job(series.id, {}, callback_url="https://example.org/hook", max_attempts=1)
-        claim = ledger.claim(job.id, way)
-        assert claim is not None
-        if way == "fail":
-            ledger.fail(job.id, claim.token, {}, retry=True)
-        elif way == "cancel":
-            ledger.cancel(job.id)
-        else:
-            ledger.requeue_worker("stop")
-        ended.append(job.id)
-    assert {delivery.job_id for delivery in ledger.due_deliveries(utc_now())} == set(ended)

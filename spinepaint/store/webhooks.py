@@ -1,0 +1,69 @@
+"""Webhooks owed to callers: who tries when, and what became of it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from spinepaint.store.database import Database, utc_now
+from spinepaint.store.layout import new_id
+from spinepaint.store.models import Delivery, Job
+
+OWED, DELIVERED, GIVEN_UP = "owed", "delivered", "given_up"
+
+
+def owe_webhook(session: Session, job: Job) -> None:
+    """The job has just ended: tell its caller, where one asked for it."""
+    if job.callback_url is not None:
+        now = utc_now()
+        session.add(Delivery(id=new_id(), job_id=job.id, url=job.callback_url, state=OWED, created_at=now, due_at=now))
+
+
+class WebhookBook(Database):
+    """A sender takes a webhook for a while and says how it went. Its `attempts` is its token, so that one that was taken
+    for dead changes nothing.
+    """
+
+    def due_webhooks(self, now: datetime, limit: int = 100) -> list[Delivery]:
+        """Webhooks that can be tried now, oldest debt first."""
+        due = select(Delivery).where(Delivery.state == OWED, Delivery.due_at <= now).order_by(Delivery.due_at)
+        with self.read() as session:
+            return list(session.scalars(due.limit(limit)))
+
+    def take_webhook(self, seen: Delivery, lease: timedelta) -> Delivery | None:
+        """Take a webhook that was seen as due, for `lease`; None where another sender has it."""
+        values = {"attempts": seen.attempts + 1, "due_at": utc_now() + lease}
+        with self.write() as session:
+            statement = _held(seen).where(Delivery.due_at == seen.due_at).values(**values)
+            row: Delivery | None = session.scalar(statement.returning(Delivery))
+        return row
+
+    def holds_webhook(self, taken: Delivery) -> bool:
+        """Whether it is still this sender's; not where another took it, or its job was deleted."""
+        with self.read() as session:
+            row = session.get(Delivery, taken.id)
+        return row is not None and (row.state, row.attempts) == (OWED, taken.attempts)
+
+    def end_webhook(self, taken: Delivery) -> bool:
+        """Record that the caller has it; False where it is no longer this sender's."""
+        return self._settle_webhook(taken, state=DELIVERED, due_at=None, delivered_at=utc_now(), problem=None)
+
+    def fail_webhook(self, taken: Delivery, problem: dict[str, Any], retry_after: timedelta | None) -> bool:
+        """Record why a try failed: again after a while, or (None) given up; False where it is no longer this sender's."""
+        if retry_after is None:
+            return self._settle_webhook(taken, state=GIVEN_UP, due_at=None, problem=problem)
+        return self._settle_webhook(taken, due_at=utc_now() + retry_after, problem=problem)
+
+    def webhooks(self, job_ids: list[str]) -> dict[str, Delivery]:
+        """The webhooks of some jobs, by the job's id."""
+        with self.read() as session:
+            return {row.job_id: row for row in session.scalars(select(Delivery).where(Delivery.job_id.in_(job_ids)))}
+
+    def _settle_webhook(self, taken: Delivery, **values: Any) -> bool:
+        with self.write() as session:
+            return session.scalar(_held(taken).values(**values).returning(Delivery.id)) is not None
+
+
+def _held(delivery: Delivery) -> Any:
+    return update(Delivery).where(Delivery.id == delivery.id, Delivery.state == OWED, Delivery.attempts == delivery.attempts)
