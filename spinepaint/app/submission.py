@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 from fastapi.concurrency import run_in_threadpool
@@ -35,26 +35,39 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, patt
 def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, key: str | None) -> Job:
     """Queue a job for a series; with an idempotency key, the first one for the same content and spec.
 
-    Raises Refusal for a destination that the settings do not name, and for a series that says it is synthetic where the spec
-    does not allow that: it was the upload's choice, perhaps somebody else's.
+    Raises Refusal as `require_allowed` does, and LedgerError.
     """
-    if SYNTHETIC in series.warnings and not spec.allow_synthetic:
-        raise Refusal("already-synthetic", SYNTHETIC, 'Say `"allow_synthetic": true` to have it painted into all the same.')
-    if spec.destination is not None and spec.destination not in settings.destinations:
-        known = ", ".join(sorted(settings.destinations)) or "none"
-        raise Refusal("unknown-destination", "There is no destination of that name.", f"The settings name: {known}.")
+    require_allowed(settings, series, spec)
     asked = spec.as_spec()
     identity = [series.sha256, asked, *([spec.destination] if spec.destination else [])]
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ledger.submit_job(
         series.id,
-        {"deidentify": settings.deidentify} | asked | {"series_uid": series.geometry["series_uid"]},
+        resolved_spec(settings, series, spec),
         idempotency_key=key,
         fingerprint=fingerprint if key else None,
         destination=spec.destination,
         max_attempts=settings.max_attempts,
         queue_cap=settings.max_queued_jobs,
     )
+
+
+def require_allowed(settings: Settings, series: Series, spec: EditSpec) -> None:
+    """Raise Refusal where this service does not take that edit of that series.
+
+    For a destination that the settings do not name, and for a series that says it is synthetic where the spec does not allow
+    that: it was the upload's choice, perhaps somebody else's.
+    """
+    if SYNTHETIC in series.warnings and not spec.allow_synthetic:
+        raise Refusal("already-synthetic", SYNTHETIC, 'Say `"allow_synthetic": true` to have it painted into all the same.')
+    if spec.destination is not None and spec.destination not in settings.destinations:
+        known = ", ".join(sorted(settings.destinations)) or "none"
+        raise Refusal("unknown-destination", "There is no destination of that name.", f"The settings name: {known}.")
+
+
+def resolved_spec(settings: Settings, series: Series, spec: EditSpec) -> dict[str, Any]:
+    """What the pipeline is handed for an edit of a series, with the deployment's defaults."""
+    return {"deidentify": settings.deidentify} | spec.as_spec() | {"series_uid": series.geometry["series_uid"]}
 
 
 def job_views(ledger: Ledger, jobs: Sequence[Job]) -> list[JobView]:
