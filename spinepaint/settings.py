@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spinepaint.destinations import Destination, DestinationName
 from spinepaint.imaging.caps import Caps
+from spinepaint.webhook_settings import WebhookSettings
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -40,9 +41,12 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
 
     caps: Caps = Caps()
-    max_queued_jobs: Count = 1000
+    max_queued_jobs: Count = 10_000
     """Jobs that may wait for one tenant."""
-    max_batch_jobs: Count = 500
+    max_batch_jobs: Count = 5_000
+    """Items of one batch."""
+    max_batch_bytes: Count = 8 * 2**20
+    """Of the request that asks for a batch."""
 
     deidentify: bool = False
     """Whether outputs are de-identified (PS3.15 basic profile) where a request does not say."""
@@ -59,6 +63,9 @@ class Settings(BaseSettings):
     """A destination that is silent for this long has failed the try."""
     delivery_limit_s: Seconds = 300.0
     """A try that takes longer has failed, however busy the destination is; a second more for each 100 kB to be sent."""
+
+    webhook: WebhookSettings = WebhookSettings()
+    """How callers are told that a job has ended; SPINEPAINT_WEBHOOK__SECRET switches that on."""
 
     max_attempts: Count = 3
     """After this many attempts that stopped or failed, a job fails."""

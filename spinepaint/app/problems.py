@@ -5,23 +5,28 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from spinepaint.app.waiting import retry_after_s
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
+    BatchFinished,
     IdempotencyConflict,
     JobActive,
     LedgerError,
     NamesJobs,
+    NothingToRetry,
     QueueFull,
     SeriesHasResults,
     SeriesInUse,
+    UnknownBatch,
     UnknownJob,
     UnknownSeries,
 )
@@ -59,6 +64,13 @@ def refusal_of(error: LedgerError) -> Refusal:
             return Refusal("unknown-series", "There is no such series.", "It may have been deleted.", status=404)
         case UnknownJob():
             return Refusal("unknown-job", "There is no such job.", status=404)
+        case UnknownBatch():
+            return Refusal("unknown-batch", "There is no such batch.", status=404)
+        case BatchFinished():
+            return Refusal("already-finished", "Every item of the batch has ended.", "There is nothing to cancel.", status=409)
+        case NothingToRetry():
+            detail = "No item has failed or was cancelled whose series is still there."
+            return Refusal("nothing-to-retry", "There is nothing to try again.", detail, status=409)
         case SeriesInUse():
             return Refusal("series-in-use", "A job still reads this series.", "Cancel the job, or wait for it.", status=409)
         case SeriesHasResults():
@@ -95,8 +107,12 @@ async def _refused(_request: Request, error: Exception) -> ProblemResponse:
     return _answer(cast(Refusal, error))
 
 
-async def _ledger(_request: Request, error: Exception) -> ProblemResponse:
+async def _ledger(request: Request, error: Exception) -> ProblemResponse:
     refusal = refusal_of(cast(LedgerError, error))
+    if isinstance(error, QueueFull):
+        state = request.app.state
+        seconds = await run_in_threadpool(retry_after_s, state.ledger, state.settings)
+        return problem_response(refusal, {"Retry-After": str(seconds)})
     return _answer(refusal, jobs=error.jobs[:MAX_NAMED]) if isinstance(error, NamesJobs) else _answer(refusal)
 
 

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from spinepaint.app.choices import Method, Solver
+from spinepaint.callbacks import MAX_URL
 from spinepaint.destinations import DestinationName
 from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity, condition_index
+from spinepaint.links import job_links
 from spinepaint.store.dicom_models import DicomDelivery
-from spinepaint.store.models import ACTIVE, Job, JobState, Series
+from spinepaint.store.models import Delivery, Job, JobState, Series
 
 MAX_SAMPLES = 64
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
@@ -39,6 +41,8 @@ class EditSpec(BaseModel):
     allow_synthetic: bool = False
     """Take a source that says it is synthetic; without it such a source is refused."""
     destination: DestinationName | None = None
+    callback_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
+    """Where to tell of the job's end, by a signed webhook."""
 
     @model_validator(mode="after")
     def _severity_of_pathology(self) -> Self:
@@ -50,7 +54,7 @@ class EditSpec(BaseModel):
 
     def as_spec(self) -> dict[str, Any]:
         """Plain JSON values for the pipeline, without what the caller left to it."""
-        left_out = {"series_id", "series_uid", "destination"}
+        left_out = {"series_id", "series_uid", "destination", "callback_url"}
         if not self.allow_synthetic:  # so that a request from before there was the choice keeps its fingerprint
             left_out.add("allow_synthetic")
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
@@ -125,6 +129,24 @@ class DeliveryView(BaseModel):
         )
 
 
+class WebhookView(BaseModel):
+    """A webhook on its way to the job's `callback_url`; `problem` is what the last try met."""
+
+    state: Literal["owed", "delivered", "given_up"]
+    attempts: int
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    problem: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, webhook: Delivery) -> Self:
+        """The view of a ledger row."""
+        return cls.model_validate(
+            {name: getattr(webhook, name) for name in ("state", "attempts", "delivered_at", "problem")}
+            | {"next_attempt_at": webhook.due_at}
+        )
+
+
 class JobView(BaseModel):
     """A job as it stands; `links` has what can be done with it now."""
 
@@ -139,10 +161,11 @@ class JobView(BaseModel):
     links: dict[str, str]
     problem: dict[str, Any] | None = None
     deliveries: list[DeliveryView] = []
+    webhook: WebhookView | None = None
 
     @classmethod
-    def of(cls, job: Job, deliveries: Sequence[DicomDelivery] = ()) -> Self:
-        """The view of a ledger row, and of its deliveries."""
+    def of(cls, job: Job, deliveries: Sequence[DicomDelivery] = (), webhook: Delivery | None = None) -> Self:
+        """The view of a ledger row, of its deliveries, and of its webhook once that is owed."""
         return cls(
             id=UUID(job.id),
             state=JobState(job.state),
@@ -152,27 +175,11 @@ class JobView(BaseModel):
             started_at=job.started_at,
             finished_at=job.finished_at,
             attempts=job.attempts,
-            links=_links(job),
+            links=job_links(job),
+            webhook=None if webhook is None else WebhookView.of(webhook),
             problem=job.problem,
             deliveries=[DeliveryView.of(delivery) for delivery in deliveries],
         )
-
-
-def job_path(job_id: str) -> str:
-    """Where a job is."""
-    return f"/v1/jobs/{job_id}"
-
-
-def _links(job: Job) -> dict[str, str]:
-    here = job_path(job.id)
-    links = {"self": here, "events": f"{here}/events"}
-    if job.series_id is not None:
-        links["series"] = f"/v1/series/{job.series_id}"
-    if job.state in ACTIVE:
-        links["cancel"] = f"{here}/cancel"
-    if job.state == JobState.SUCCEEDED:
-        links |= {"result": f"{here}/result", "report": f"{here}/report", "preview": f"{here}/preview.png"}
-    return links
 
 
 class JobPage(BaseModel):

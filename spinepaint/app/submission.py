@@ -15,8 +15,11 @@ from starlette.responses import JSONResponse, Response
 
 from spinepaint.app.problems import problem_response, refusal_in
 from spinepaint.app.results import chosen_media_type, result_response
-from spinepaint.app.schemas import EditSpec, JobView, job_path
+from spinepaint.app.schemas import EditSpec, JobView
+from spinepaint.app.waiting import retry_after_s
+from spinepaint.callbacks import BadCallback, parse_callback
 from spinepaint.imaging.errors import Refusal
+from spinepaint.links import job_path
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.errors import UnknownJob
@@ -25,7 +28,6 @@ from spinepaint.store.models import ACTIVE, Job, JobState, Series
 
 POLL_S = 0.25
 MAX_WAIT_S = 120
-RETRY_AFTER_S = 2
 SYNTHETIC = "The series is already synthetic."
 """What the reader warns of a series that was taken although it says so."""
 
@@ -40,12 +42,15 @@ def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, k
     require_allowed(settings, series, spec)
     asked = spec.as_spec()
     identity = [series.sha256, asked, *([spec.destination] if spec.destination else [])]
+    if spec.callback_url is not None:
+        identity.append({"callback_url": spec.callback_url})
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ledger.submit_job(
         series.id,
         resolved_spec(settings, series, spec),
         idempotency_key=key,
         fingerprint=fingerprint if key else None,
+        callback_url=spec.callback_url,
         destination=spec.destination,
         max_attempts=settings.max_attempts,
         queue_cap=settings.max_queued_jobs,
@@ -55,14 +60,28 @@ def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, k
 def require_allowed(settings: Settings, series: Series, spec: EditSpec) -> None:
     """Raise Refusal where this service does not take that edit of that series.
 
-    For a destination that the settings do not name, and for a series that says it is synthetic where the spec does not allow
-    that: it was the upload's choice, perhaps somebody else's.
+    For a destination that the settings do not name, for a callback that no webhook goes to, and for a series that says it is
+    synthetic where the spec does not allow that: it was the upload's choice, perhaps somebody else's.
     """
     if SYNTHETIC in series.warnings and not spec.allow_synthetic:
         raise Refusal("already-synthetic", SYNTHETIC, 'Say `"allow_synthetic": true` to have it painted into all the same.')
     if spec.destination is not None and spec.destination not in settings.destinations:
         known = ", ".join(sorted(settings.destinations)) or "none"
         raise Refusal("unknown-destination", "There is no destination of that name.", f"The settings name: {known}.")
+    _require_callback(settings, spec.callback_url)
+
+
+def _require_callback(settings: Settings, url: str | None) -> None:
+    """The name in it is resolved, and its address checked, when a webhook is sent."""
+    if url is None:
+        return
+    if not settings.webhook.keys:
+        detail = "Whoever runs it has to set SPINEPAINT_WEBHOOK__SECRET."
+        raise Refusal("no-webhooks", "This service sends no webhooks.", detail)
+    try:
+        parse_callback(url, settings.webhook.rules)
+    except BadCallback as error:
+        raise Refusal("bad-callback-url", "No webhook can go to that callback_url.", str(error)) from None
 
 
 def resolved_spec(settings: Settings, series: Series, spec: EditSpec) -> dict[str, Any]:
@@ -71,14 +90,17 @@ def resolved_spec(settings: Settings, series: Series, spec: EditSpec) -> dict[st
 
 
 def job_views(ledger: Ledger, jobs: Sequence[Job]) -> list[JobView]:
-    """Jobs as they stand, with their deliveries."""
+    """Jobs as they stand, with their deliveries and webhooks."""
     deliveries = ledger.dicom_deliveries([job.id for job in jobs])
-    return [JobView.of(job, [delivery for delivery in deliveries if delivery.job_id == job.id]) for job in jobs]
+    webhooks = ledger.webhooks([job.id for job in jobs if job.callback_url is not None])
+    return [
+        JobView.of(job, [delivery for delivery in deliveries if delivery.job_id == job.id], webhooks.get(job.id)) for job in jobs
+    ]
 
 
-def accepted(ledger: Ledger, job: Job) -> Response:
+def accepted(ledger: Ledger, settings: Settings, job: Job) -> Response:
     """202 with the job, where it is, and when to ask again."""
-    headers = {"Location": job_path(job.id), "Retry-After": str(RETRY_AFTER_S)}
+    headers = {"Location": job_path(job.id), "Retry-After": str(retry_after_s(ledger, settings))}
     return JSONResponse(job_views(ledger, [job])[0].model_dump(mode="json"), status_code=202, headers=headers)
 
 
@@ -89,11 +111,18 @@ def preferred_wait_s(prefer: str | None) -> float:
 
 
 async def answer_when_ready(
-    ledger: Ledger, artifacts: ArtifactStore, job: Job, *, wait_s: float, accept: str, stopping: threading.Event
+    ledger: Ledger,
+    artifacts: ArtifactStore,
+    settings: Settings,
+    job: Job,
+    *,
+    wait_s: float,
+    accept: str,
+    stopping: threading.Event,
 ) -> Response:
     """The result if the job succeeds within `wait_s`, its problem if it fails, else 202; also once the service is stopping."""
     if wait_s <= 0:
-        return await run_in_threadpool(accepted, ledger, job)
+        return await run_in_threadpool(accepted, ledger, settings, job)
     chosen_media_type(accept)
     deadline = time.monotonic() + wait_s
     while job.state in ACTIVE and time.monotonic() < deadline and not stopping.is_set():
@@ -105,7 +134,7 @@ async def answer_when_ready(
     elif job.state == JobState.FAILED:
         response = problem_response(refusal_in(job.problem or {}))
     else:
-        response = await run_in_threadpool(accepted, ledger, job)
+        response = await run_in_threadpool(accepted, ledger, settings, job)
     response.headers.update(applied)
     return response
 

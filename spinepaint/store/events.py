@@ -36,4 +36,4 @@ class EventBook(Database):
 
 def _pieces(job_ids: Collection[str]) -> list[list[str]]:
     left = iter(job_ids)
-    return [piece for piece in iter(lambda: list(islice(left, _AT_ONCE)), [])]
+    return list(iter(lambda: list(islice(left, _AT_ONCE)), []))

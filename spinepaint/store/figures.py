@@ -111,7 +111,8 @@ class FigureBook(Database):
 
 
 def _by_state(session: Session, table: type[Job] | type[Delivery] | type[DicomDelivery]) -> dict[str, int]:
-    return {state: count for state, count in session.execute(select(table.state, func.count()).group_by(table.state))}
+    rows = session.execute(select(table.state, func.count()).group_by(table.state)).all()
+    return {row[0]: row[1] for row in rows}
 
 
 def wait_s(queue: Queue, *, unknown_s: float, least_s: int = 1, most_s: int = 600) -> int:

@@ -19,6 +19,7 @@ from spinepaint.worker.reaper import make_reaper
 from spinepaint.worker.runner import PipelineFunction
 from spinepaint.worker.scratch import own_scratch
 from spinepaint.worker.tasks import serve_tasks
+from spinepaint.worker.webhooks import WebhookThread
 
 _log = logging.getLogger(__name__)
 RESTART_AFTER_S = (0.1, 1.0, 5.0, 15.0)
@@ -105,8 +106,9 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
         migrate(settings.database_url)
     tasks = TaskProcess(settings, Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s), run)
     reaper = make_reaper(settings)
-    delivery = DeliveryThread(settings)
-    delivery.start()
+    senders = (DeliveryThread(settings), WebhookThread(settings))
+    for sender in senders:
+        sender.start()
     try:
         while not stop_asked:
             tasks.tend()
@@ -115,4 +117,5 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
             time.sleep(settings.announce_every_s)
     finally:
         tasks.stop()
-        delivery.stop(1.0)
+        for sender in senders:
+            sender.stop(1.0)

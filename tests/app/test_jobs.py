@@ -39,7 +39,7 @@ def test_a_synthetic_source_can_be_asked_for(client: TestClient, series_id: str,
     "change",
     [
         {"patholgy": "disc_herniation"},
-        {"callback_url": "http://example.com"},
+        {"callback_url": 7},
         {"pathology": "scoliosis"},
         {"fsu": "T1-T2"},
         {"severity": "severe"},

@@ -14,6 +14,7 @@ from spinepaint.app.problems import validation_response
 from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView, Uid
 from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_ready, job_views, known_job, preferred_wait_s, submit
 from spinepaint.app.uploads import received
+from spinepaint.app.waiting import waiting_headers
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.errors import LedgerError, UnknownSeries
 from spinepaint.store.models import JobState
@@ -27,7 +28,7 @@ def create_job(body: JobRequest, ledger: LedgerDep, settings: SettingsDep, idemp
     series = ledger.source_of(body.series_uid) if body.series_uid else ledger.get_series(str(body.series_id))
     if series is None:
         raise UnknownSeries
-    return accepted(ledger, submit(ledger, settings, series, body, idempotency_key))
+    return accepted(ledger, settings, submit(ledger, settings, series, body, idempotency_key))
 
 
 @router.post("/inpaint", status_code=202, response_model=JobView, openapi_extra=multipart(spec=SPEC))
@@ -60,7 +61,7 @@ async def inpaint(
         # The same request came before: its job goes on with the series of then.
         await run_in_threadpool(ledger.delete_series, series.id)
     wait_s = preferred_wait_s(prefer)
-    return await answer_when_ready(ledger, artifacts, job, wait_s=wait_s, accept=accept, stopping=stopping)
+    return await answer_when_ready(ledger, artifacts, settings, job, wait_s=wait_s, accept=accept, stopping=stopping)
 
 
 @router.get("/jobs")
@@ -77,9 +78,11 @@ def list_jobs(
 
 
 @router.get("/jobs/{job_id}")
-def get_job(job_id: UUID, ledger: LedgerDep) -> JobView:
-    """A job as it stands."""
-    return job_views(ledger, [known_job(ledger, str(job_id))])[0]
+def get_job(job_id: UUID, ledger: LedgerDep, settings: SettingsDep, response: Response) -> JobView:
+    """A job as it stands; `Retry-After` says when to ask again while it waits."""
+    job = known_job(ledger, str(job_id))
+    response.headers.update(waiting_headers(ledger, settings, job))
+    return job_views(ledger, [job])[0]
 
 
 @router.delete("/jobs/{job_id}", status_code=204)
