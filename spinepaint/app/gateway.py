@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from spinepaint import __version__
 from spinepaint.app import dicom_web, problems
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
+from spinepaint.app.feed import Feed
 from spinepaint.app.intake import Intake
 from spinepaint.app.openapi import PROBLEMS
 from spinepaint.app.routes import events, jobs, results, series, service
@@ -32,6 +33,7 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
         artifacts = ArtifactStore(settings.artifacts_url)
         app.state.settings, app.state.ledger, app.state.artifacts = settings, ledger, artifacts
         app.state.intake = Intake(settings, ledger, artifacts)
+        app.state.feed = Feed(ledger, app.state.stopping)
         yield
         ledger.close()
 
