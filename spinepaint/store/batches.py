@@ -17,7 +17,8 @@ from spinepaint.store.errors import BatchFinished, IdempotencyConflict, NothingT
 from spinepaint.store.jobs import JobOrder, enforce_queue_cap, queued_job, tell_queued
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, Batch, Delivery, Job, JobState, Series
-from spinepaint.store.transitions import announce_all, owe_at_end, record, schedule_attempt_discard
+from spinepaint.store.tallies import merge_tallies
+from spinepaint.store.transitions import announce_all, owe_at_end_of_all, record, schedule_attempt_discard
 
 _IDS_AT_A_TIME = 500  # databases bound the parameters of a statement
 T = TypeVar("T")
@@ -167,10 +168,7 @@ class BatchBook(Database):
             _move(session, jobs, state=JobState.CANCELLED, attempt_token=None, finished_at=utc_now())
             for job_id, token in tokens:
                 schedule_attempt_discard(session, job_id, token, self.attempt_limit)
-            waiting = _with_deliveries(session, jobs)
-            for job in jobs:
-                if job.callback_url is not None or job.id in waiting:
-                    owe_at_end(session, job)
+            owe_at_end_of_all(session, jobs, _with_deliveries(session, jobs))
         return batch
 
     def retry_batch(self, batch_id: str, tenant: str | None = None, *, queue_cap: int | None = None) -> Batch:
@@ -229,6 +227,7 @@ def _move(session: Session, jobs: Sequence[Job], *, state: JobState, **values: A
         for name, value in values.items():
             setattr(job, name, value)
         record(session, job, "state", {"state": state.value})
+    merge_tallies(session)
     session.flush()
 
 

@@ -51,6 +51,16 @@ def tally_end(session: Session, job: Job) -> None:
             measure(session, STAGE_S, stage, seconds)
 
 
+def merge_tallies(session: Session) -> None:
+    """Make one row of the observations about to be written that have a name, label and bound in common."""
+    rows: dict[tuple[str, str, float | None], Tally] = {}
+    for row in [row for row in session.new if isinstance(row, Tally)]:
+        first = rows.setdefault((row.name, row.label, row.bound), row)
+        if first is not row:
+            first.count, first.total = first.count + row.count, first.total + row.total
+            session.expunge(row)
+
+
 def problem_slug(problem: Mapping[str, Any] | None) -> str:
     """The last part of a problem's type; "unknown" where it has none of the program's own shape."""
     slug = str((problem or {}).get("type", "")).rsplit("/", 1)[-1]

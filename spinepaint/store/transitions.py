@@ -1,6 +1,6 @@
 """How a job's row changes: one conditional UPDATE, and what has to be written in the same transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -13,7 +13,7 @@ from spinepaint.store.dicom_deliveries import settle_deliveries
 from spinepaint.store.layout import result_prefix
 from spinepaint.store.models import Announcement, Event, Job, JobState
 from spinepaint.store.series import schedule_discard
-from spinepaint.store.tallies import TRANSITIONS, count, tally_end
+from spinepaint.store.tallies import TRANSITIONS, count, merge_tallies, tally_end
 from spinepaint.store.webhooks import owe_webhook
 
 
@@ -58,6 +58,17 @@ def owe_at_end(session: Session, job: Job) -> None:
     settle_deliveries(session, job)
     owe_webhook(session, job)
     tally_end(session, job)
+
+
+def owe_at_end_of_all(session: Session, jobs: Sequence[Job], delivered_on: Collection[str]) -> None:
+    """`owe_at_end` of many jobs in a few statements; `delivered_on` are the ids of those that have deliveries."""
+    with session.no_autoflush:
+        for job in jobs:
+            if job.id in delivered_on:
+                settle_deliveries(session, job)
+            owe_webhook(session, job)
+            tally_end(session, job)
+    merge_tallies(session)
 
 
 def schedule_attempt_discard(session: Session, job_id: str, token: str, after: timedelta) -> None:

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import delete, event, func, insert, select, text
 
 from spinepaint.store import (
     BadCursor,
@@ -15,6 +15,7 @@ from spinepaint.store import (
     NothingToRetry,
     QueueFull,
     Series,
+    Tally,
     UnknownBatch,
     UnknownSeries,
     result_prefix,
@@ -165,6 +166,28 @@ def test_a_retry_queues_the_failed_and_the_cancelled_again(ledger: Ledger, serie
         ledger.retry_batch(batch.id)
     with pytest.raises(UnknownBatch):
         ledger.retry_batch(batch.id, tenant="b")
+
+
+def test_what_a_batch_went_through_is_counted_as_its_jobs_would_be(ledger: Ledger, series: Series) -> None:
+    def tallied() -> dict[tuple[str, str, float | None], int]:
+        with ledger.write() as session:
+            rows = session.execute(
+                select(Tally.name, Tally.label, Tally.bound, func.sum(Tally.count)).group_by("name", "label", "bound")
+            )
+            found = {(name, label, bound): total for name, label, bound, total in rows}
+            session.execute(delete(Tally))
+        return found
+
+    batch = submit(ledger, series, 3)
+    ledger.claim(job_ids(ledger, batch)[0], "w")
+    ledger.cancel_batch(batch.id)
+    together = tallied()
+    alone = [ledger.submit_job(series.id, {}).id for _ in range(3)]
+    ledger.claim(alone[0], "w")
+    for job_id in alone:
+        ledger.cancel(job_id)
+    assert together == tallied()
+    assert together["transitions", "cancelled", None] == 3
 
 
 def test_an_attempt_from_before_a_retry_cannot_deliver(ledger: Ledger, series: Series) -> None:
