@@ -71,7 +71,9 @@ class Edge:
             route = getattr(scope.get("route"), "path", "-")
             # Clients poll; what went well and changed nothing is for debugging only.
             level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
-            _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * (time.monotonic() - began))
+            took_s = time.monotonic() - began
+            _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * took_s)
+            scope["app"].state.metrics.observe(method, route, status, took_s)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, begun: Callable[[], bool]) -> None:
         """Hand a request on, and answer for what goes wrong before the response has `begun`."""

@@ -11,9 +11,11 @@ from spinepaint import __version__
 from spinepaint.app import dicom_web, problems
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
 from spinepaint.app.feed import Feed
+from spinepaint.app.health import Readiness
 from spinepaint.app.intake import Intake
+from spinepaint.app.metrics import HttpMetrics, LedgerMetrics
 from spinepaint.app.openapi import PROBLEMS
-from spinepaint.app.routes import events, jobs, results, series, service
+from spinepaint.app.routes import events, jobs, metrics, results, series, service
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
@@ -34,7 +36,11 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
         app.state.settings, app.state.ledger, app.state.artifacts = settings, ledger, artifacts
         app.state.intake = Intake(settings, ledger, artifacts)
         app.state.feed = Feed(ledger, app.state.stopping)
+        app.state.readiness = Readiness(settings, ledger, artifacts)
+        figures = LedgerMetrics(ledger, settings)
+        app.state.metrics.registry.register(figures)
         yield
+        app.state.metrics.registry.unregister(figures)
         ledger.close()
 
     app = FastAPI(
@@ -48,7 +54,8 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
     )
     # Set when the service stops: answers that wait for something then end by themselves.
     app.state.stopping = threading.Event()
-    for part in (series, jobs, events, results, service, dicom_web):
+    app.state.metrics = HttpMetrics()
+    for part in (series, jobs, events, results, service, metrics, dicom_web):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, hosts=hosts)

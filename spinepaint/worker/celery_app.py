@@ -81,6 +81,7 @@ class TaskProcess:
     def _take_back(self) -> bool:
         """Whether the ended process was in the middle of a job."""
         try:
+            self._ledger.leave(self.worker)
             return bool(self._ledger.requeue_worker(self.worker))
         except Exception as error:
             _log.error("its job is left to the reaper (%s)", type(error).__name__)

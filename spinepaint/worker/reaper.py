@@ -48,6 +48,7 @@ class Reaper:
         self._guard("taking back", lambda: lost.extend(self.take_back()))
         self._guard("announcing again", self.restore_messages)
         self._guard("deleting", self.delete_discarded)
+        self._guard("tidying", self.tidy)
         return lost
 
     def announce(self) -> int:
@@ -86,6 +87,11 @@ class Reaper:
             self._artifacts.delete_prefix(prefix)
             self._ledger.mark_discarded(prefix)
         return len(due)
+
+    def tidy(self) -> None:
+        """Fold what was counted, and strike out workers that have long been silent."""
+        self._ledger.fold_tallies()
+        self._ledger.forget_workers(utc_now())
 
     def _guard(self, what: str, step: Callable[[], object]) -> None:
         """One debt that cannot be paid must not keep the others from being paid."""

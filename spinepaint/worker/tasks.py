@@ -16,6 +16,7 @@ from celery.worker import state
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Claim, Ledger
 from spinepaint.worker.broker import QUEUE, TASK, make_celery
+from spinepaint.worker.presence import Presence
 from spinepaint.worker.problems import time_problem
 from spinepaint.worker.runner import PipelineFunction, Workplace, run_job
 
@@ -83,7 +84,8 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
         os.setpgrp()  # a terminal's Ctrl-C is the supervisor's to hand on, once
     _end_with_parent()
     celery = make_celery(settings)
-    register(celery, make_workplace(settings, worker, scratch, run))
+    place = make_workplace(settings, worker, scratch, run)
+    register(celery, place)
     controller = celery.Worker(
         pool="solo",
         concurrency=1,
@@ -95,7 +97,8 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
         without_mingle=True,
         without_heartbeat=True,
     )
-    controller.start()
+    with Presence(place.ledger, worker, settings.heartbeat_s):
+        controller.start()
     sys.exit(controller.exitcode or 0)
 
 

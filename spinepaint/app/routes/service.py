@@ -1,13 +1,12 @@
 """The service itself: what it can do, and whether it is well."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from spinepaint import __version__
 from spinepaint.app.bundle import bundle_folder, describe_bundle
 from spinepaint.app.choices import Localiser, Method, Solver
-from spinepaint.app.deps import ArtifactsDep, LedgerDep, SettingsDep
-from spinepaint.app.health import failing_parts
+from spinepaint.app.deps import SettingsDep
 from spinepaint.app.problems import RETRY_AFTER_S, problem_response
 from spinepaint.app.schemas import MAX_SAMPLES, Capabilities, PathologyView
 from spinepaint.imaging.errors import Refusal
@@ -34,6 +33,8 @@ def capabilities(settings: SettingsDep) -> Capabilities:
             "inflated_bytes": caps.inflated_bytes,
             "pixels_per_series": caps.pixels_per_series,
             "max_queued_jobs": settings.max_queued_jobs,
+            "max_batch_jobs": settings.max_batch_jobs,
+            "max_batch_bytes": settings.max_batch_bytes,
             "max_samples": MAX_SAMPLES,
         },
     )
@@ -46,10 +47,11 @@ def live() -> dict[str, str]:
 
 
 @router.get("/health/ready", response_model=None)
-def ready(settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep) -> dict[str, str] | Response:
-    """Everything that a job needs answers: the database, the broker, the artifact store, the weights."""
-    failing = failing_parts(settings, ledger, artifacts)
+def ready(request: Request) -> dict[str, str] | Response:
+    """Everything that a job needs answers in time: the database, the broker, the artifact store, the weights."""
+    failing: dict[str, str] = request.app.state.readiness.failing()
     if not failing:
         return {"status": "ready"}
-    refusal = Refusal("not-ready", "The service is not ready.", f"Not answering: {', '.join(failing)}.", status=503)
-    return problem_response(refusal, {"Retry-After": RETRY_AFTER_S}, failing=failing)
+    parts = ", ".join(f"{name} ({how})" for name, how in failing.items())
+    refusal = Refusal("not-ready", "The service is not ready.", f"Not answering: {parts}.", status=503)
+    return problem_response(refusal, {"Retry-After": RETRY_AFTER_S}, failing=list(failing))
