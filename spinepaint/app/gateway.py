@@ -15,7 +15,7 @@ from spinepaint.app.health import Readiness
 from spinepaint.app.intake import Intake
 from spinepaint.app.metrics import HttpMetrics, LedgerMetrics
 from spinepaint.app.openapi import PROBLEMS
-from spinepaint.app.routes import events, jobs, metrics, results, series, service
+from spinepaint.app.routes import batches, events, jobs, metrics, results, series, service
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
@@ -55,7 +55,7 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
     # Set when the service stops: answers that wait for something then end by themselves.
     app.state.stopping = threading.Event()
     app.state.metrics = HttpMetrics()
-    for part in (series, jobs, events, results, service, metrics, dicom_web):
+    for part in (series, jobs, batches, events, results, service, metrics, dicom_web):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, hosts=hosts)
