@@ -75,7 +75,7 @@ class BatchBook(Database):
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
         *,
-        tenant: str = "",
+        tenant: str | None = None,
         max_attempts: int = 3,
         queue_cap: int | None = None,
     ) -> Batch:
@@ -85,6 +85,7 @@ class BatchBook(Database):
         IdempotencyConflict with another fingerprint, UnknownSeries, or QueueFull where the tenant would have more than
         `queue_cap` queued jobs.
         """
+        tenant = self.tenant if tenant is None else tenant
         batch = Batch(id=new_id(), tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, created_at=utc_now())
         try:
             with self.write() as session:

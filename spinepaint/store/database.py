@@ -92,6 +92,9 @@ class Database:
     Safe to share between threads; not to be carried over a fork.
     """
 
+    tenant = ""
+    """Whose rows are written where a call does not say it."""
+
     def __init__(self, database_url: str, *, attempt_limit_s: float = 3600.0) -> None:
         """`attempt_limit_s`: after how many seconds no attempt can still be running; lost files are kept that long."""
         self.attempt_limit = timedelta(seconds=attempt_limit_s)

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from spinepaint.store.callers import caller_of
 from spinepaint.store.cursors import decode_cursor, encode_cursor
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_deliveries import owe_delivery
 from spinepaint.store.dicom_models import DicomSeries
 from spinepaint.store.errors import AlreadyFinished, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
 from spinepaint.store.layout import new_id
-from spinepaint.store.models import ACTIVE, Event, Job, JobState, Series
+from spinepaint.store.models import ACTIVE, ApiKey, Event, Job, JobState, Series
 from spinepaint.store.transitions import announce_all, change, owe_at_end, record, schedule_attempt_discard
 
 
@@ -46,7 +47,7 @@ class JobBook(Database):
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
         *,
-        tenant: str = "",
+        tenant: str | None = None,
         callback_url: str | None = None,
         destination: str | None = None,
         max_attempts: int = 3,
@@ -55,8 +56,10 @@ class JobBook(Database):
         """Queue a job, and the message that will wake a worker for it, in one transaction.
 
         The same idempotency key of the same tenant with the same fingerprint returns the first job. Raises
-        IdempotencyConflict with another fingerprint, UnknownSeries, or QueueFull at `queue_cap` queued jobs of the tenant.
+        IdempotencyConflict with another fingerprint, UnknownSeries, or QueueFull at `queue_cap` queued jobs of the tenant or at
+        as many as its caller's key may have.
         """
+        tenant = self.tenant if tenant is None else tenant
         try:
             with self.write() as session:
                 if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
@@ -156,10 +159,19 @@ def _first_job(session: Session, tenant: str, key: str, fingerprint: str | None)
 
 
 def enforce_queue_cap(session: Session, tenant: str, new: int, cap: int | None) -> None:
-    """Raise QueueFull where the tenant would have more than `cap` queued jobs with `new` ones."""
+    """Raise QueueFull where with `new` ones the tenant would have more than `cap` queued jobs, or the caller's key too many."""
+    _enforce_cap(session, Job.tenant == tenant, new, cap)
+    caller = caller_of(session)
+    if caller is not None and caller.key_id is not None and caller.max_queued_jobs is not None:
+        # The lock keeps two submissions under one key from both being the last that fits.
+        session.execute(select(ApiKey.id).where(ApiKey.id == caller.key_id).with_for_update())
+        _enforce_cap(session, Job.key_id == caller.key_id, new, caller.max_queued_jobs)
+
+
+def _enforce_cap(session: Session, whose: ColumnElement[bool], new: int, cap: int | None) -> None:
     if cap is None:
         return
-    waiting = session.scalar(select(func.count()).where(Job.tenant == tenant, Job.state == JobState.QUEUED.value)) or 0
+    waiting = session.scalar(select(func.count()).where(whose, Job.state == JobState.QUEUED.value)) or 0
     if waiting + new > cap:
         raise QueueFull(cap)
 

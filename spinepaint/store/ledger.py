@@ -1,6 +1,7 @@
 """The job ledger: the one place that knows what was asked for and what became of it."""
 
 from spinepaint.store.attempts import AttemptBook
+from spinepaint.store.audit import AuditBook
 from spinepaint.store.batch_sources import BatchSourceBook
 from spinepaint.store.batches import BatchBook
 from spinepaint.store.deletions import DeletionBook
@@ -31,6 +32,7 @@ class Ledger(
     TallyBook,
     FigureBook,
     KeyBook,
+    AuditBook,
 ):
     """Series, jobs, batches, attempts, debts, figures, DICOM objects and keys over one database, already migrated.
 

@@ -99,6 +99,8 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str]
+    key_id: Mapped[str | None]
+    """The key under which it was submitted; None where the service asked for none."""
     series_id: Mapped[str | None] = mapped_column(ForeignKey("series.id", ondelete="SET NULL"), index=True)
     batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.id"))
     batch_index: Mapped[int] = mapped_column(default=0)
@@ -187,12 +189,23 @@ class Delivery(Base):
 
 
 class ApiKey(Base):
-    """A caller's key: its digest only, never the key."""
+    """A caller's key: its digest only, never the key. Rows stay once it is revoked, since the audit trail names them.
+
+    `rate_per_s` and `burst` are its token bucket, `max_queued_jobs` how many of its jobs may wait; None is the deployment's
+    default. `last_used_at` is right to within a minute.
+    """
 
     __tablename__ = "keys"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
+    tenant: Mapped[str]
+    scopes: Mapped[list[Any]]
     digest: Mapped[str] = mapped_column(unique=True)
+    rate_per_s: Mapped[float | None]
+    burst: Mapped[int | None]
+    max_queued_jobs: Mapped[int | None]
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

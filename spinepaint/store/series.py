@@ -29,7 +29,7 @@ class SeriesBook(Database):
         geometry: dict[str, Any],
         warnings: list[Any],
         artifact_key: str,
-        tenant: str = "",
+        tenant: str | None = None,
         series_id: str | None = None,
         dicom: Sequence[StoredSeries] = (),
     ) -> Series:
@@ -38,6 +38,7 @@ class SeriesBook(Database):
         `artifact_key` ends with "/" where it is a folder; `series_id` is given where the key was built from it; `dicom` is
         what DICOMweb can find of it.
         """
+        tenant = self.tenant if tenant is None else tenant
         series = Series(
             id=series_id or new_id(),
             tenant=tenant,
