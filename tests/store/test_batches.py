@@ -169,12 +169,11 @@ def test_a_retry_queues_the_failed_and_the_cancelled_again(ledger: Ledger, serie
 
 
 def test_what_a_batch_went_through_is_counted_as_its_jobs_would_be(ledger: Ledger, series: Series) -> None:
-    def tallied() -> dict[tuple[str, str, float | None], int]:
+    def tallied() -> dict[tuple[str, str], int]:
         with ledger.write() as session:
-            rows = session.execute(
-                select(Tally.name, Tally.label, Tally.bound, func.sum(Tally.count)).group_by("name", "label", "bound")
-            )
-            found = {(name, label, bound): total for name, label, bound, total in rows}
+            # Not by bound: how long each waited depends on the machine.
+            rows = session.execute(select(Tally.name, Tally.label, func.sum(Tally.count)).group_by(Tally.name, Tally.label))
+            found = {(name, label): total for name, label, total in rows}
             session.execute(delete(Tally))
         return found
 
@@ -187,7 +186,7 @@ def test_what_a_batch_went_through_is_counted_as_its_jobs_would_be(ledger: Ledge
     for job_id in alone:
         ledger.cancel(job_id)
     assert together == tallied()
-    assert together["transitions", "cancelled", None] == 3
+    assert together["transitions", "cancelled"] == together["attempts", "cancelled"] == 3
 
 
 def test_an_attempt_from_before_a_retry_cannot_deliver(ledger: Ledger, series: Series) -> None:
