@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from spinepaint.app.cli import app
 from spinepaint.imaging.crop import cut
+from spinepaint.imaging.severity import severity_class
 from spinepaint.imaging.vocabulary import CONDITIONS, Fsu, Pathology
 from spinepaint.models.bundle import draw_degree, load_bundle
 from spinepaint.models.inpaint import Draw
@@ -28,7 +29,7 @@ from spinepaint.training.evaluation.material import NEED_REAL, PARTS, Evaluation
 from spinepaint.training.evaluation.painting import Order, differential, held_until_due, paint
 from spinepaint.training.evaluation.real import middle_slices, towards_herniated, volume_of
 from spinepaint.training.evaluation.run import evaluate
-from spinepaint.training.evaluation.severity import Grader, LevelGrid, severity_class
+from spinepaint.training.evaluation.severity import Grader, LevelGrid
 from spinepaint.training.evaluation.tables import ALL, FLOOR, Set, comparison, wins
 from spinepaint.training.phantom import Phantom, make_phantom
 from tests.training.tiny_bundle import write_tiny_bundle

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from spinepaint.imaging.severity import severity_class
 from spinepaint.imaging.vocabulary import CONDITIONS
 from spinepaint.training.evaluation.cases import HEALTHY, Cases, condition_name
 from spinepaint.training.evaluation.distances import Interval
-from spinepaint.training.evaluation.severity import severity_class
 from spinepaint.training.evaluation.shares import mean_interval, wilson
 
 

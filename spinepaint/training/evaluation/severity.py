@@ -1,7 +1,8 @@
 """How severe a lesion looks at one level of a phantom, measured with everything that is known of that phantom.
 
 A phantom's healthy twin says where the sac lies and how bright CSF and annulus are there, so an edit of it can be graded far
-more surely than a patient's image. The definitions are those of `docs/2-definitions.md`.
+more surely than a patient's image. The definitions are those of `docs/2-definitions.md`, the classes' borders those of
+`imaging.severity`.
 """
 
 from dataclasses import dataclass
@@ -24,11 +25,6 @@ LEFT_MM = np.arange(-10.0, 10.01, 1.0)
 DOWN_MM = np.arange(-10.0, 10.01, 0.5)
 BACK_MM = np.arange(-6.0, 30.01, 0.25)
 _STEP_MM = 0.25
-
-# Borders between no lesion, the lesser and the greater severity, as degrees: herniation 2.4 and 5 mm of 10 mm; stenosis 30 % and
-# 60 % of the sac's depth lost. The middle of the gap between a healthy bulge (1.8 mm) and a small herniation (3 mm), of that
-# between moderate (45 % left) and severe (35 %), and for moderate 5 points beyond its own end, the measure's error.
-BORDERS = {Pathology.DISC_HERNIATION: (0.24, 0.5), Pathology.CENTRAL_CANAL_STENOSIS: (0.3, 0.6)}
 
 _DISC_EDGE = 0.55  # between annulus and CSF: the disc material's edge
 _SAC_EDGE = 0.4  # lower, since roots are grey
@@ -135,11 +131,6 @@ class Grader:
     def _relative(self, voxels: F32) -> F64:
         """Grey values on the grid, 0 as the twin's annulus and 1 as its CSF."""
         return (self.grid.sample(voxels, self.affine) - self._dark) / self._contrast
-
-
-def severity_class(pathology: Pathology, degree: float) -> int:
-    """0 for no lesion, 1 for the lesser severity, 2 for the greater."""
-    return int(np.digitize(degree, BORDERS[pathology]))
 
 
 def _unit(vector: F64) -> F64:
