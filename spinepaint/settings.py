@@ -4,7 +4,7 @@ Importing this imports neither torch nor a database.
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Folder of the weights; None is the bundle of the package."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    log_format: Literal["json", "text"] = "json"
+    """What the service and its workers write to stderr: a JSON object a line, or lines for people."""
 
     caps: Caps = Caps()
     max_queued_jobs: Count = 10_000

@@ -72,7 +72,8 @@ class Edge:
             # Clients poll; what went well and changed nothing is for debugging only.
             level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
             took_s = time.monotonic() - began
-            _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * took_s)
+            fields = {"method": method, "route": route, "status": status, "duration_ms": round(1e3 * took_s)}
+            _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * took_s, extra=fields)
             scope["app"].state.metrics.observe(method, route, status, took_s)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, begun: Callable[[], bool]) -> None:

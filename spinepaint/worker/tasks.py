@@ -10,9 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-from celery import Celery
+from celery import Celery, signals
 from celery.worker import state
+from structlog.contextvars import bound_contextvars
 
+from spinepaint.logs import start_logging
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Claim, Ledger
 from spinepaint.worker.broker import QUEUE, TASK, make_celery
@@ -29,7 +31,8 @@ def register(celery: Celery, place: Workplace) -> None:
 
     def run(job_id: str) -> None:
         try:
-            run_job(job_id, place)
+            with bound_contextvars(job=job_id):
+                run_job(job_id, place)
         except Exception as error:
             # Celery would log the message, which may quote the input. The reaper takes the job back.
             _log.error("job %s: left to the reaper (%s)", job_id, type(error).__name__)
@@ -83,6 +86,8 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
     if os.name == "posix":
         os.setpgrp()  # a terminal's Ctrl-C is the supervisor's to hand on, once
     _end_with_parent()
+    start_logging(settings.log_format)
+    signals.setup_logging.connect(_leave_logging_alone)
     celery = make_celery(settings)
     place = make_workplace(settings, worker, scratch, run)
     register(celery, place)
@@ -100,6 +105,10 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
     with Presence(place.ledger, worker, settings.heartbeat_s):
         controller.start()
     sys.exit(controller.exitcode or 0)
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """Celery sets up logging unless somebody listens for it; its own would tell what tasks raised."""
 
 
 def _end_with_parent() -> None:

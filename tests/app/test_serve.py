@@ -39,9 +39,9 @@ QUICK = {
 class Service:
     """`spinepaint serve` on a free port, with the stand-in pipeline."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, pipeline: str = "tests.app.standin:paint") -> None:
         argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--port", "0", "--data", str(data)]
-        argv += ["--pipeline", "tests.app.standin:paint"]
+        argv += ["--pipeline", pipeline]
         env = {**os.environ, **QUICK, "PYTHONPATH": str(ROOT)}
         self.log = data.parent / "service.log"
         with self.log.open("ab") as log:

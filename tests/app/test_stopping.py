@@ -60,7 +60,9 @@ def test_who_waits_for_a_result_is_told_where_it_will_be(tmp_path: Path) -> None
     job = ledger.submit_job(add_source(ledger, artifacts).id, EDIT)
     stopping = threading.Event()
     stopping.set()
-    answer = asyncio.run(answer_when_ready(ledger, artifacts, Settings(data_dir=tmp_path), job, wait_s=100, accept="*/*", stopping=stopping))
+    answer = asyncio.run(
+        answer_when_ready(ledger, artifacts, Settings(data_dir=tmp_path), job, wait_s=100, accept="*/*", stopping=stopping)
+    )
     assert answer.status_code == 202
     assert answer.headers["location"].endswith(job.id)
     ledger.close()

@@ -2,7 +2,6 @@
 
 import importlib
 import ipaddress
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -14,6 +13,7 @@ from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
 from spinepaint.app.cli.signals import unwound_by_sigterm
 
 if TYPE_CHECKING:
+    from spinepaint.settings import Settings
     from spinepaint.worker.runner import PipelineFunction
 
 Data = Annotated[Path | None, typer.Option(help="Folder of the database and the artifacts.", file_okay=False)]
@@ -37,7 +37,7 @@ def serve(
     if not is_loopback(settings.host):
         message = f"{settings.host} can be reached by others and no API keys are set up; serve on 127.0.0.1"
         raise typer.BadParameter(message, param_hint="--host")
-    _log_to_stderr()
+    _log_to_stderr(settings)
 
     from spinepaint.app import serve as service
 
@@ -61,7 +61,7 @@ def worker(data: Data = None, pipeline: Pipeline = None) -> None:
     settings = settings_with(data_dir=data)
     if not settings.broker_url:
         raise typer.BadParameter("set SPINEPAINT_BROKER_URL to the Redis or Valkey of the service")
-    _log_to_stderr()
+    _log_to_stderr(settings)
 
     from spinepaint.worker.celery_app import start_worker
 
@@ -89,5 +89,7 @@ def _imported(path: str) -> "PipelineFunction":
     return cast("PipelineFunction", getattr(importlib.import_module(module), function))
 
 
-def _log_to_stderr() -> None:
-    logging.getLogger("spinepaint").setLevel(logging.INFO)
+def _log_to_stderr(settings: "Settings") -> None:
+    from spinepaint.logs import start_logging
+
+    start_logging(settings.log_format)
