@@ -1,7 +1,7 @@
 #!/bin/sh
 # `spinepaint` with its secrets: a variable of this list may be given as NAME_FILE, the path of a file that holds the value.
 set -eu
-for name in SPINEPAINT_DATABASE_URL SPINEPAINT_BROKER_URL SPINEPAINT_DEIDENTIFY_KEY SPINEPAINT_DESTINATIONS \
+for name in SPINEPAINT_DATABASE_URL SPINEPAINT_BROKER_URL SPINEPAINT_DEIDENTIFY_KEY SPINEPAINT_WEBHOOK__SECRET SPINEPAINT_DESTINATIONS \
 	AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY PGPASSWORD; do
 	eval "path=\${${name}_FILE:-}"
 	[ -n "$path" ] || continue

@@ -20,6 +20,8 @@ keep() { # NAME, content from stdin
 
 [ -e "$folder/postgres_password" ] || draw | keep postgres_password
 [ -e "$folder/deidentify_key" ] || draw | keep deidentify_key
+# Standard Webhooks: whsec_ and base64.
+[ -e "$folder/webhook_secret" ] || printf 'whsec_%s' "$(head -c 32 /dev/urandom | base64 | tr -d '\n')" | keep webhook_secret
 
 if [ ! -e "$folder/valkey_conf" ] || [ ! -e "$folder/broker_url" ]; then
 	password=$(draw)

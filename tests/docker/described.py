@@ -70,9 +70,11 @@ def known_variable(name: str) -> bool:
     if not plain.startswith("SPINEPAINT_"):
         return plain in OF_OTHERS
     field, _, nested = plain.removeprefix("SPINEPAINT_").lower().partition("__")
-    if field == "caps" and nested:
+    if field not in Settings.model_fields or not nested:
+        return field in Settings.model_fields
+    if field == "caps":
         return nested in {cap.name for cap in fields(Caps)}
-    return field in Settings.model_fields and not nested
+    return nested in getattr(Settings.model_fields[field].annotation, "model_fields", {})
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:

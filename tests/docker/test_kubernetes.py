@@ -15,8 +15,13 @@ from tests.docker.described import DOCKER, OURS, check_command, containers, know
 VERSIONS = ("1.32", "1.37")  # the oldest that knows all fields and still runs in many places, and the newest
 OF_KEDA = {"ScaledObject", "TriggerAuthentication"}
 SECRET = {
-    "SPINEPAINT_DATABASE_URL", "SPINEPAINT_BROKER_URL", "SPINEPAINT_DEIDENTIFY_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-}  # fmt: skip
+    "SPINEPAINT_DATABASE_URL",
+    "SPINEPAINT_BROKER_URL",
+    "SPINEPAINT_DEIDENTIFY_KEY",
+    "SPINEPAINT_WEBHOOK__SECRET",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+}
 
 
 def named(kind: str, name: str | None = None) -> dict[str, Any]:
