@@ -66,6 +66,15 @@ def test_the_directory_does_not_stay_in_memory(monkeypatch: pytest.MonkeyPatch) 
         assert b"".join(archive.end()).endswith(b"\0\0")
 
 
+def test_the_length_that_is_said_from_2_gib_on() -> None:
+    """Where the standard library already writes zip64's offsets, which a plain zip does not need yet."""
+    block = bytes(1 << 20)
+    with ZipStream() as archive:
+        pieces = [archive.entry("large", (block for _ in range(2200))), archive.entry("small", [b"after"]), archive.end()]
+        written = sum(len(piece) for part in pieces for piece in part)
+    assert written == zip_length([("large", 2200 << 20), ("small", 5)])
+
+
 def test_entries_beyond_4_gib(tmp_path: Path) -> None:
     """A sparse file: 4 GiB of zeros that are seeked over, with an entry behind them."""
     block = bytes(1 << 20)
