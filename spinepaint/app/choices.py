@@ -27,3 +27,4 @@ class Localiser(StrEnum):
 
     HEATMAP = "heatmap"
     RL = "rl"
+    SEGMENTER = "segmenter"

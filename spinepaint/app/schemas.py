@@ -17,6 +17,7 @@ from spinepaint.store.dicom_models import DicomDelivery
 from spinepaint.store.models import Delivery, Job, JobState, Series
 
 MAX_SAMPLES = 64
+ATTEMPTS, MAX_ATTEMPTS = 3, 16
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Millimetre = Annotated[FiniteFloat, Field(ge=-10_000, le=10_000)]
 
@@ -40,6 +41,10 @@ class EditSpec(BaseModel):
     new_study: bool = False
     allow_synthetic: bool = False
     """Take a source that says it is synthetic; without it such a source is refused."""
+    attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = ATTEMPTS
+    """How often a sample is drawn at most until it shows what was asked."""
+    require_verified: bool = False
+    """Fail where no attempt shows it; without this the result is flagged."""
     destination: DestinationName | None = None
     callback_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
     """Where to tell of the job's end, by a signed webhook."""
@@ -55,8 +60,9 @@ class EditSpec(BaseModel):
     def as_spec(self) -> dict[str, Any]:
         """Plain JSON values for the pipeline, without what the caller left to it."""
         left_out = {"series_id", "series_uid", "destination", "callback_url"}
-        if not self.allow_synthetic:  # so that a request from before there was the choice keeps its fingerprint
-            left_out.add("allow_synthetic")
+        # What is not chosen stays out, so that a request from before there was the choice keeps its fingerprint.
+        later = {"allow_synthetic": False, "attempts": ATTEMPTS, "require_verified": False}
+        left_out |= {name for name, default in later.items() if getattr(self, name) == default}
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
 

@@ -51,6 +51,10 @@ class Refusal(Exception):
         return problem
 
 
+class NotVerified(Refusal):
+    """No attempt shows what was asked, and the caller wants nothing less; the input was all right (exit status 1)."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether there was no space left for a write. Libraries wrap the system's error in their own, which has no number."""
     cause: BaseException | None = error

@@ -2,7 +2,8 @@
 
 The localiser's points are within two or three millimetres; the image says the rest: behind a disc the
 dark annulus ends at a bright edge, and the bright dural sac ends at a dark one. Where no such edge is
-seen the localiser's point stands. Points are fractional voxel indices (slice, row, column).
+seen the localiser's point stands. Where there is a segmentation, it is asked before the image is, and no
+point lies in bone. Points are fractional voxel indices (slice, row, column).
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from spinepaint.models.segmentation import STRUCTURES
+
 Point = NDArray[np.float64]
+Labels = NDArray[np.uint8]
 
 PARACENTRAL_MM = 5.0  # herniations are drawn this far to either side of the midline
 _STEP_MM = 0.25
 _MINIMAL_CONTRAST = 0.12  # of an edge, as a share of the profile's own range of grey values
+_BONE, _DISC, _CANAL = (STRUCTURES.index(name) + 1 for name in ("vertebrae", "discs", "canal"))
+_SAC_MIDDLE = 0.44  # of the canal's depth: there is more fat behind the sac than before it
+_OUT_OF_BONE_MM = 10.0  # as far back as a point is moved
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,9 @@ def choose_landmark(
     canal: Point,
     pathology: str,
     rng: np.random.Generator,
+    labels: Labels | None = None,
 ) -> Point:
-    """The point to paint at, refined on the image, in voxel indices.
+    """The point to paint at, refined on the segmentation or on the image, in voxel indices.
 
     Parameters
     ----------
@@ -77,6 +85,7 @@ def choose_landmark(
     centre, margin, canal: the localiser's disc centre, posterior margin and canal centre of the FSU.
     pathology: `disc_herniation`: on the posterior disc margin, up to `PARACENTRAL_MM` beside the midline,
         drawn from `rng`; `central_canal_stenosis`: the middle of the dural sac at disc height.
+    labels: as `voxels`, a structure's place in `STRUCTURES` + 1; None where nothing was segmented.
 
     Raises ValueError for any other pathology.
     """
@@ -84,14 +93,17 @@ def choose_landmark(
     last = voxels.shape[0] - 1
     if pathology == "disc_herniation":
         place = float(np.clip(margin[0] + rng.uniform(-PARACENTRAL_MM, PARACENTRAL_MM) / spacing_mm[0], 0, last))
-        point = posterior_margin(voxels, frame, place)
+        segmented = None if labels is None else segmented_margin(labels, frame, place)
+        point = posterior_margin(voxels, frame, place) if segmented is None else segmented
     elif pathology == "central_canal_stenosis":
         place = float(np.clip(canal[0], 0, last))
         expected = float((np.asarray(canal)[1:] - frame.origin[1:]) @ (frame.backward * np.square(spacing_mm[1:])))
-        point = sac_centre(voxels, frame, place, expected)
+        segmented = None if labels is None else segmented_sac(labels, frame, place)
+        point = sac_centre(voxels, frame, place, expected) if segmented is None else segmented
     else:
         raise ValueError(f"no rule for where {pathology!r} can be")
-    return np.clip(point, 0.0, np.array(voxels.shape, dtype=np.float64) - 1)
+    point = np.clip(point, 0.0, np.array(voxels.shape, dtype=np.float64) - 1)
+    return point if labels is None else _out_of_bone(labels, frame, point)
 
 
 def _edge(profile: NDArray[np.float64], at_mm: Point, expected_mm: float, tolerance_mm: float, rising: bool) -> float | None:
@@ -134,3 +146,29 @@ def sac_centre(voxels: NDArray[np.float32], frame: DiscFrame, place: float, expe
         return frame.at(expected_mm, place=place)
     seen = float(np.clip(0.5 * (front + rear), expected_mm - 4.0, expected_mm + 4.0))
     return frame.at(0.5 * (seen + expected_mm), place=place)
+
+
+def segmented_margin(labels: Labels, frame: DiscFrame, place: float) -> Point | None:
+    """Where the segmented disc ends behind in the plane of slice `place`; None where it has no end near the localiser's."""
+    back = np.arange(-7.0, 7.0 + _STEP_MM / 2, _STEP_MM)
+    ends = np.flatnonzero(np.diff((_profile((labels == _DISC).astype(np.float32), frame, place, back) >= 0.5).astype(int)) == -1)
+    return None if ends.size == 0 else frame.at(float(back[ends[-1]] + 0.5 * _STEP_MM), place=place)
+
+
+def segmented_sac(labels: Labels, frame: DiscFrame, place: float) -> Point | None:
+    """The middle of the sac in the segmented canal at disc height in the plane of slice `place`; None where there is none."""
+    back = np.arange(-7.0, 30.0 + _STEP_MM / 2, _STEP_MM)
+    within = back[_profile((labels == _CANAL).astype(np.float32), frame, place, back) >= 0.5]
+    if within.size == 0:
+        return None
+    return frame.at(float(within[0] + _SAC_MIDDLE * (within[-1] - within[0])), place=place)
+
+
+def _out_of_bone(labels: Labels, frame: DiscFrame, point: Point) -> Point:
+    """The first point from here straight back that is not in a vertebra; this one where there is none within reach."""
+    last = np.array(labels.shape) - 1
+    for step in np.arange(0.0, _OUT_OF_BONE_MM + _STEP_MM, _STEP_MM):
+        moved: Point = np.clip(point + np.array([0.0, *(step * frame.backward)]), 0.0, last)
+        if labels[tuple(np.rint(moved).astype(int))] != _BONE:
+            return moved
+    return point

@@ -141,7 +141,7 @@ def to_grid(slices: Tensor, spacing_mm: tuple[float, float], target_mm: float, m
 
 
 @torch.inference_mode()
-def _heatmaps(model: DiscLocaliser, grid: Tensor, batch: int = 4) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def heatmaps(model: DiscLocaliser, grid: Tensor, batch: int = 4) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores (3, N, H, W) of discs, margins and canals, and log-probabilities (N, levels, H, W) of levels."""
     parts = [model(part).float() for part in torch.split(grid, batch)]
     logits = torch.cat(parts)
@@ -163,7 +163,7 @@ def localise(model: DiscLocaliser, voxels: NDArray[np.float32], spacing_mm: tupl
         raise ValueError(f"a series has three axes (slice, row, column), not {voxels.ndim}")
     config = model.config
     slices = torch.from_numpy(normalise(voxels))[:, None]
-    (discs, margins, canals), levels = _heatmaps(model.eval(), to_grid(slices, spacing_mm[1:], config.spacing_mm))
+    (discs, margins, canals), levels = heatmaps(model.eval(), to_grid(slices, spacing_mm[1:], config.spacing_mm))
     step = 2 * config.spacing_mm
     found = find_candidates(discs, levels, config.score_threshold, step)
     points = np.array([[c.slice * spacing_mm[0], c.row * step, c.column * step] for c in found]).reshape(-1, 3)
@@ -188,7 +188,7 @@ def localise(model: DiscLocaliser, voxels: NDArray[np.float32], spacing_mm: tupl
             posterior[name] = to_voxels(disc.slice, margin)
             canal[name] = to_voxels(disc.slice, peak_behind(canals, disc.weights, margin, axis, CANAL_REACH_MM / step))
             confidence[name] = float(np.clip(disc.score * naming.probability, 0.0, 1.0))
-    return Localisation(centres, posterior, canal, confidence, naming.margin, _warnings(config, centres, naming.margin))
+    return Localisation(centres, posterior, canal, confidence, naming.margin, place_warnings(config, centres, naming.margin))
 
 
 def _backward(chain: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -199,7 +199,8 @@ def _backward(chain: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.stack([up[:, 1], -up[:, 0]], axis=1) / np.linalg.norm(up, axis=1, keepdims=True))
 
 
-def _warnings(config: LocaliserConfig, centres: dict[str, NDArray[np.float64]], margin: float) -> tuple[str, ...]:
+def place_warnings(config: LocaliserConfig, centres: dict[str, NDArray[np.float64]], margin: float) -> tuple[str, ...]:
+    """What a person should know of the levels that were found, named by `margin` nats over the next best naming."""
     if not centres:
         return ("no lumbar disc was found",)
     warnings = []

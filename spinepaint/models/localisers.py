@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spinepaint.models.bundle import Bundle, BundleError
 from spinepaint.models.localiser import localise
 from spinepaint.models.rl_localiser_walk import localise_by_agents
+from spinepaint.models.segment_localiser import localise_by_segments
 
 N = TypeVar("N")
 
@@ -51,4 +52,5 @@ def held(network: N | None, name: str) -> N:
 LOCALISERS: dict[str, Callable[[Bundle], Localise]] = {
     "heatmap": lambda bundle: partial(localise, bundle.localiser),
     "rl": lambda bundle: partial(localise_by_agents, held(bundle.rl_localiser, "rl")),
+    "segmenter": lambda bundle: partial(localise_by_segments, held(bundle.segmenter, "segmenter"), bundle.localiser),
 }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spinepaint import __version__
 from spinepaint.imaging.crop import Crop, Vector
 from spinepaint.imaging.derived import DerivedSeries, write_series
+from spinepaint.imaging.label_content import MEASURES
 from spinepaint.imaging.labels import write_edit_segmentation, write_measurement_report
 from spinepaint.imaging.paste import Pasted
 from spinepaint.imaging.preview import write_preview
@@ -20,16 +21,19 @@ from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.reading import SourceSeries
 from spinepaint.imaging.volume import Volume
 from spinepaint.models.bundle import Bundle
+from spinepaint.worker.anatomy import Discs
+from spinepaint.worker.best import Attempt
 from spinepaint.worker.spec import Spec
 from spinepaint.worker.staging import publish, staging
-from spinepaint.worker.steps import Discs, Painted, Quality, edited_box
+from spinepaint.worker.steps import Painted, edited_box
+from spinepaint.worker.verify import Quality
 
 __all__ = ["Sample", "cautions", "publish", "staging", "write_sample"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Everything that was made for one sample; `attempts` counts how often it was drawn."""
+    """Everything that was made for one sample: the attempt that was kept, and what is told of each."""
 
     spec: Spec
     models: Bundle
@@ -37,10 +41,23 @@ class Sample:
     discs: Discs
     landmark: Vector
     crop: Crop
-    painted: Painted
-    pasted: Pasted
-    quality: Quality
-    attempts: int = 1
+    kept: Attempt
+    tries: tuple[Mapping[str, Any], ...]
+
+    @property
+    def painted(self) -> Painted:
+        """What was painted."""
+        return self.kept.painted
+
+    @property
+    def pasted(self) -> Pasted:
+        """What was pasted."""
+        return self.kept.pasted
+
+    @property
+    def quality(self) -> Quality:
+        """How it was judged."""
+        return self.kept.quality
 
 
 def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -> dict[str, Any]:
@@ -67,7 +84,13 @@ def _as_written(volume: Volume, derived: DerivedSeries) -> NDArray[np.float32]:
     return np.asarray(derived.stored * slope + intercept, dtype=np.float32)
 
 
+# Of a spec: which series was painted is in the source's UIDs, and which attempt was kept is said for itself.
+_CHANGE_NOTHING = ("series_uid", "allow_synthetic", "attempts", "require_verified")
+
+
 def _provenance(sample: Sample) -> Provenance:
+    # Other pixels need other UIDs; the first attempt's are those of a service that makes but one.
+    attempt = {"attempt": sample.kept.number} if sample.kept.number > 1 else {}
     return Provenance(
         version=__version__,
         bundle_name=sample.models.config.name,
@@ -75,8 +98,7 @@ def _provenance(sample: Sample) -> Provenance:
         pathology=sample.spec.pathology,
         severity=sample.spec.severity,
         fsu=sample.spec.fsu,
-        # Which series was painted is in the source's UIDs; whether it had to be named, or allowed, changes nothing.
-        spec={name: value for name, value in sample.spec.as_dict().items() if name not in ("series_uid", "allow_synthetic")},
+        spec={name: value for name, value in sample.spec.as_dict().items() if name not in _CHANGE_NOTHING} | attempt,
         landmark_lps_mm=sample.landmark,
     )
 
@@ -87,6 +109,7 @@ def _measurements(quality: Quality) -> dict[str, float]:
         for when, measures in (("before", quality.before), ("after", quality.after))
         if measures is not None
         for name, value in measures.as_dict().items()
+        if name.removesuffix("_mm") in MEASURES
     }
 
 
@@ -101,13 +124,15 @@ def cautions(sample: Sample) -> list[str]:
             own = f"{away[spec.fsu]:.0f} mm from {spec.fsu.value}" if spec.fsu in away else f"and {spec.fsu.value} was not found"
             found.append(f"the landmark lies {away[nearest]:.0f} mm from {nearest}, {own}: the labels say {spec.fsu.value}")
     if not sample.quality.verified:
-        why = "could not be measured in it" if sample.quality.measurable else "the level could not be measured"
-        found.append(f"not verified: {spec.pathology.value} {why}")
+        quality = sample.quality
+        seen = f"{quality.found.value} by {quality.measured_by.value}" if quality.found else "none"
+        why = f"asked {quality.asked.value}, found {seen}" if quality.measurable else "the level could not be measured"
+        found.append(f"not verified: {spec.pathology.value}: {why}".replace("_", " "))
     return found
 
 
 def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, float]) -> dict[str, Any]:
-    spec, config, pasted, quality = sample.spec, sample.models.config, sample.pasted, sample.quality
+    spec, config, pasted = sample.spec, sample.models.config, sample.pasted
     moved = derived.stored != sample.series.volume.stored
     return {
         "spec": spec.as_dict(),
@@ -137,17 +162,29 @@ def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, floa
             "steps": spec.steps,
             "network_evaluations": sample.painted.decoded.network_evaluations,
         },
-        "quality": {
-            "before": None if quality.before is None else quality.before.as_dict(),
-            "after": None if quality.after is None else quality.after.as_dict(),
-            "noise_ratio": round(quality.noise_ratio, 3),
-            "seam_ratio": round(quality.seam_ratio, 3),
-            "verified": quality.verified,
-            "attempts": sample.attempts,
-        },
+        "quality": _judged(sample),
         "warnings": [*sample.series.warnings, *sample.discs.warnings, *cautions(sample)],
         "timings_s": dict(timings_s),
         "version": __version__,
+    }
+
+
+def _judged(sample: Sample) -> dict[str, Any]:
+    quality = sample.quality
+    return {
+        "measured_by": quality.measured_by,
+        "before": None if quality.before is None else quality.before.as_dict(),
+        "after": None if quality.after is None else quality.after.as_dict(),
+        "degree": None if quality.degree is None else round(quality.degree, 3),
+        "asked": quality.asked,
+        "found": quality.found,
+        "verified": quality.verified,
+        "attempts": len(sample.tries),
+        "kept_attempt": sample.kept.number,
+        "tries": list(sample.tries),
+        "elsewhere": quality.elsewhere,
+        "noise_ratio": round(quality.noise_ratio, 3),
+        "seam_ratio": round(quality.seam_ratio, 3),
     }
 
 

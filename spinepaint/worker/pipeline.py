@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,14 @@ from spinepaint.imaging.deidentification import Pseudonyms, deidentified_series
 from spinepaint.imaging.reading import SourceSeries, read_series
 from spinepaint.models.bundle import Bundle
 from spinepaint.worker import steps
+from spinepaint.worker.anatomy import Discs
+from spinepaint.worker.best import Attempt, Best
 from spinepaint.worker.bundles import loaded_bundle
 from spinepaint.worker.outputs import Sample, publish, staging, write_sample
 from spinepaint.worker.spec import Spec, resolve
 from spinepaint.worker.stages import Progress, Stages
-from spinepaint.worker.steps import Discs
 
 __all__ = ["Progress", "run_pipeline"]
-
-ATTEMPTS = 3
 
 
 def run_pipeline(
@@ -37,15 +37,16 @@ def run_pipeline(
     ----------
     source: folder, zip or multi-frame file.
     spec: pathology, fsu and severity; optionally seed, samples, method, solver, steps, sigma_mm,
-        landmark_lps_mm (patient LPS mm), series_uid, deidentify (PS3.15 basic profile), new_study and
-        allow_synthetic (take a source that says it is synthetic).
+        landmark_lps_mm (patient LPS mm), series_uid, deidentify (PS3.15 basic profile), new_study,
+        allow_synthetic (take a source that says it is synthetic), attempts (how often a sample is drawn at most until
+        it shows what was asked) and require_verified (fail where it never does).
     out: folder for `sample-01`, `sample-02`, …; they appear only once all of them are complete.
     bundle: folder of the weights; the shipped one by default.
     deidentify_key: secret that pseudonyms are made with; see `deidentification.Pseudonyms`.
     progress: hears (stage, share of the whole job from 0 to 1) and may raise to stop.
 
-    Returns the report of the first sample. Raises Refusal for input or a request that cannot be used,
-    and leaves nothing behind then.
+    Returns the report of the first sample. Raises Refusal for input or a request that cannot be used, NotVerified
+    where `require_verified` asks for more than came out, and leaves nothing behind then.
     """
     models = loaded_bundle(bundle)
     asked = resolve(spec, models.config.sampling)
@@ -68,21 +69,18 @@ def run_pipeline(
 
 
 def _one_sample(models: Bundle, series: SourceSeries, discs: Discs, spec: Spec, folder: Path, stages: Stages) -> dict[str, Any]:
-    """Paint until the pathology can be measured, a few times at most; the first attempt is kept where none can."""
+    """Paint at one landmark until the result shows what was asked, so many times at most; the best attempt is kept."""
     stages.begin_sample(spec.sample)
-    attempts: list[Sample] = []
-    while len(attempts) < ATTEMPTS and not any(tried.quality.verified or not tried.quality.measurable for tried in attempts):
-        attempts.append(_one_attempt(models, series, discs, spec.for_attempt(len(attempts) + 1), stages))
-    kept = attempts[-1] if attempts[-1].quality.verified else attempts[0]
-    sample = replace(kept, spec=spec, attempts=len(attempts))
+    landmark = stages.run("landmark", lambda: steps.choose_landmark(series.volume, discs, spec))
+    crop = stages.run("crop", lambda: steps.cut_crop(models, series.volume, landmark))
+    painter = steps.encoding_once(models)
+    best = Best(spec)
+    while best.another_is_worth_it:
+        stages.begin_attempt(best.next, spec.attempts)
+        drawn = spec.for_attempt(best.next)
+        painted = stages.run("sample", partial(steps.paint, painter, crop, landmark, drawn, stages.within_sampling))
+        pasted = stages.run("paste", partial(steps.paste, models, series.volume, crop, painted, landmark))
+        quality = stages.run("verify", partial(steps.verify, models, series.volume, pasted, discs, landmark, spec))
+        best.see(Attempt(best.next, drawn.seed, painted, pasted, quality))
+    sample = Sample(spec, models, series, discs, landmark, crop, best.required(), tuple(best.tries))
     return stages.run("write", lambda: write_sample(folder, sample, stages.timings_s))
-
-
-def _one_attempt(models: Bundle, series: SourceSeries, discs: Discs, spec: Spec, stages: Stages) -> Sample:
-    volume = series.volume
-    landmark = stages.run("landmark", lambda: steps.choose_landmark(volume, discs, spec))
-    crop = stages.run("crop", lambda: steps.cut_crop(models, volume, landmark))
-    decoded = stages.run("sample", lambda: steps.paint(models, crop, landmark, spec, stages.within_sampling))
-    pasted = stages.run("paste", lambda: steps.paste(models, volume, crop, decoded, landmark))
-    quality = stages.run("verify", lambda: steps.verify(volume, pasted, discs, landmark, spec))
-    return Sample(spec, models, series, discs, landmark, crop, decoded, pasted, quality)

@@ -12,11 +12,16 @@ from spinepaint.models.inpaint import METHODS, Method
 from spinepaint.models.samplers import SAMPLERS
 
 E = TypeVar("E", Pathology, Fsu, Severity)
+MAX_ATTEMPTS = 16
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A resolved request; `sample` counts from 1 and `seed` is already that sample's own."""
+    """A resolved request; `sample` counts from 1 and `seed` is already that sample's own.
+
+    attempts: how often a sample is drawn at most until it shows what was asked. require_verified: one that never does is an
+    error.
+    """
 
     pathology: Pathology
     fsu: Fsu
@@ -32,6 +37,8 @@ class Spec:
     deidentify: bool = False
     new_study: bool = False
     allow_synthetic: bool = False
+    attempts: int = 3
+    require_verified: bool = False
     sample: int = 1
 
     def for_sample(self, sample: int) -> "Spec":
@@ -77,6 +84,7 @@ def resolve(raw: Mapping[str, Any], defaults: SamplingConfig) -> Spec:
         severity=severity,
         seed=_within(given, "seed", 0, 0, 2**63 - 1),
         samples=_within(given, "samples", 1, 1, 64),
+        attempts=_within(given, "attempts", 3, 1, MAX_ATTEMPTS),
         method=method,
         solver=solver,
         steps=_within(given, "steps", defaults.steps, 1, 1000),
@@ -86,6 +94,7 @@ def resolve(raw: Mapping[str, Any], defaults: SamplingConfig) -> Spec:
         deidentify=_flag(given, "deidentify"),
         new_study=_flag(given, "new_study"),
         allow_synthetic=_flag(given, "allow_synthetic"),
+        require_verified=_flag(given, "require_verified"),
     )
     if not 2.0 <= spec.sigma_mm <= 40.0:
         raise _bad("sigma_mm must lie between 2 and 40")

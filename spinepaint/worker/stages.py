@@ -21,6 +21,7 @@ class Stages:
         self._progress = progress or (lambda _stage, _fraction: None)
         self._samples = samples
         self._sample = 1
+        self._span = (0.0, 1.0)
         self._furthest = 0.0
         self._shared_s: dict[str, float] = {}
         self.timings_s: dict[str, float] = self._shared_s
@@ -29,6 +30,12 @@ class Stages:
         """Start the n-th sample, from 1: its timings begin with those of reading and localising."""
         self._sample = number
         self.timings_s = dict(self._shared_s)
+        self._span = (0.0, 1.0)
+
+    def begin_attempt(self, number: int, attempts: int) -> None:
+        """Start the n-th of at most so many attempts at a sample, from 1: each has half of the time of the one before."""
+        shares = [0.5**k for k in range(attempts)]
+        self._span = (sum(shares[: number - 1]) / sum(shares), sum(shares[:number]) / sum(shares))
 
     def run(self, stage: str, work: Callable[[], T]) -> T:
         """Do one stage's work; the time of a stage that is run again adds up."""
@@ -43,7 +50,6 @@ class Stages:
         self._tell("sample", share)
 
     def _tell(self, stage: str, share: float) -> None:
-        # A second attempt at a sample goes back to its first stage, but a bar never goes back.
         self._furthest = max(self._furthest, self._fraction(stage, share))
         self._progress(stage, self._furthest)
 
@@ -51,5 +57,10 @@ class Stages:
         if stage not in _STARTS:
             return 0.0 if stage == "read" else 0.02
         span = (_STARTS["paste"] - _STARTS["sample"]) if stage == "sample" else 0.0
-        within = (self._sample - 1 + _STARTS[stage] + span * share) / self._samples
+        place = _STARTS[stage] + span * share
+        begin, end = _STARTS["sample"], _STARTS["write"]
+        if begin <= place < end:  # what an attempt does, within that attempt's share
+            low, high = self._span
+            place = begin + low * (end - begin) + (place - begin) * (high - low)
+        within = (self._sample - 1 + place) / self._samples
         return _PREPARATION + (1 - _PREPARATION) * within

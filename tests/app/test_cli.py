@@ -61,7 +61,7 @@ FAILING = """
 import sys
 from types import ModuleType
 from spinepaint.app.cli import main
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import NotVerified, Refusal
 def run_pipeline(*args, **options): raise {error}
 module = ModuleType("spinepaint.worker.pipeline")
 module.run_pipeline = run_pipeline
@@ -75,6 +75,7 @@ main()
     ("error", "status"),
     [
         ("Refusal('missing-slice', 'A slice is missing.')", 3),
+        ("NotVerified('not-verified', 'The result does not show it.', status=500)", 1),
         ("RuntimeError('Doe^Jane')", 1),
         ("OSError(28, 'No space left on device', '/out')", 1),
         ("OSError('With tag (7FE0,0010)') from OSError(28, 'No space left on device')", 1),
@@ -92,9 +93,9 @@ def test_exit_status_and_streams(series: Path, tmp_path: Path, error: str, statu
     assert "Doe" not in done.stderr + done.stdout
     assert ("The disk is full" in done.stderr) == ("OSError(28" in error)
     assert ("/out" in done.stderr) == ("'/out'" in error)
-    if status == 3:
+    if status == 3 or "NotVerified" in error:
         shown = done.stdout if flags else done.stderr[done.stderr.index("{") :]
-        assert json.loads(shown)["type"].endswith("/missing-slice")
+        assert json.loads(shown)["type"].endswith("/missing-slice" if status == 3 else "/not-verified")
     else:
         assert done.stdout == ""
 

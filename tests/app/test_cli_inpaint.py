@@ -31,6 +31,8 @@ def series(series_files: list[Path]) -> Path:
         [*EDIT, "--landmark", "1,2,nan"],
         [*EDIT, "--landmark", "a,b,c"],
         [*EDIT, "--samples", "0"],
+        [*EDIT, "--attempts", "0"],
+        [*EDIT, "--attempts", "17"],
         [*EDIT, "--seed", "-1"],
         [*EDIT, "--steps", "0"],
         [*EDIT, "--sigma-mm", "0"],
@@ -75,12 +77,13 @@ def test_an_empty_path_is_not_this_folder(monkeypatch: pytest.MonkeyPatch, serie
 def test_inpaint_hands_the_resolved_spec_on(monkeypatch: pytest.MonkeyPatch, series: Path, tmp_path: Path) -> None:
     use_pipeline(monkeypatch, paint)
     extra = ["--seed", "7", "--landmark", "-1.5,2,3", "--sigma-mm", "12", "--solver", "ddim", "--steps", "20", "--json"]
+    extra += ["--attempts", "5", "--require-verified"]
     done = CliRunner().invoke(app, ["inpaint", str(series), *EDIT, "--out", str(tmp_path / "new" / "out"), *extra])
     assert done.exit_code == 0
     assert json.loads(done.stdout)["spec"] == {
         "pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small", "seed": 7, "samples": 1,
         "method": "weighted", "solver": "ddim", "steps": 20, "landmark_lps_mm": [-1.5, 2.0, 3.0], "sigma_mm": 12.0,
-        "deidentify": False, "new_study": False,
+        "deidentify": False, "new_study": False, "attempts": 5, "require_verified": True,
     }  # fmt: skip
     assert (tmp_path / "new" / "out" / "sample-01" / "report.json").exists()
 

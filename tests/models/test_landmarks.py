@@ -87,3 +87,45 @@ def test_points_at_the_border_stay_inside() -> None:
 def test_an_unknown_pathology_is_refused() -> None:
     with pytest.raises(ValueError, match="scoliosis"):
         choose_landmark(_voxels(), SPACING, *_points(), "scoliosis", np.random.default_rng(0))
+
+
+def _labels(discs_end_mm: float = MARGIN_MM, canal_end_mm: float = MARGIN_MM + SAC_MM + 3) -> np.ndarray:
+    """Structures of `_voxels`: a disc 1, or bone above and below it, and the canal behind."""
+    rows, columns = np.mgrid[:160, :160] * SPACING[1]
+    down = rows - DISC_ROW * SPACING[1]
+    labels = np.where(np.abs(down) < 4.5, 2, 1)
+    labels[columns >= discs_end_mm] = 3
+    labels[(columns > canal_end_mm) | (columns < discs_end_mm - 30)] = 0
+    return np.broadcast_to(labels.astype(np.uint8), (9, 160, 160))
+
+
+def test_the_segmented_margin_is_believed_before_the_grey_values() -> None:
+    labels = _labels(discs_end_mm=MARGIN_MM + 3)
+    point = choose_landmark(_voxels(), SPACING, *_points(), "disc_herniation", np.random.default_rng(0), labels)
+    assert point[2] * SPACING[2] == pytest.approx(MARGIN_MM + 3, abs=0.6)
+
+
+def test_stenosis_lies_in_the_sacs_part_of_the_segmented_canal() -> None:
+    flat = np.full((9, 160, 160), 3.0, np.float32)
+    point = choose_landmark(flat, SPACING, *_points(), "central_canal_stenosis", np.random.default_rng(0), _labels())
+    assert point[2] * SPACING[2] == pytest.approx(MARGIN_MM + SAC_MM / 2, abs=1.0)
+
+
+@pytest.mark.parametrize("pathology", ["disc_herniation", "central_canal_stenosis"])
+def test_no_landmark_lies_in_bone(pathology: str) -> None:
+    labels = _labels().copy()
+    labels[labels == 2] = 1  # a fused level: nothing of the disc is seen
+    labels[:, :, : round((MARGIN_MM + 4) / SPACING[2])] = 1
+    point = choose_landmark(_voxels(), SPACING, *_points(-3.0), pathology, np.random.default_rng(0), labels)
+    assert labels[tuple(np.rint(point).astype(int))] != 1
+    assert point[2] * SPACING[2] < MARGIN_MM + SAC_MM
+
+
+def test_without_structures_near_it_the_image_decides() -> None:
+    nothing = np.zeros((9, 160, 160), np.uint8)
+    for pathology in ("disc_herniation", "central_canal_stenosis"):
+        with_labels, without = (
+            choose_landmark(_voxels(), SPACING, *_points(), pathology, np.random.default_rng(0), labels)
+            for labels in (nothing, None)
+        )
+        assert np.array_equal(with_labels, without)

@@ -28,8 +28,9 @@ def test_the_command_lines_choices_are_the_registry() -> None:
 def test_a_bundle_without_agents_still_has_heatmaps(without: Bundle) -> None:
     assert without.rl_localiser is None and without.config.rl_localiser is None
     LOCALISERS["heatmap"](without)
-    with pytest.raises(MissingNetworkError, match="'rl'"):
-        LOCALISERS["rl"](without)
+    for name in ("rl", "segmenter"):
+        with pytest.raises(MissingNetworkError, match=f"'{name}'"):
+            LOCALISERS[name](without)
 
 
 def test_a_bundle_may_hold_agents(without: Bundle, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from spinepaint.app.cli import database, evaluate, paint, segment, series, service, train
 from spinepaint.app.cli.missing import why_missing
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
-from spinepaint.imaging.errors import Refusal, is_disk_full
+from spinepaint.imaging.errors import NotVerified, Refusal, is_disk_full
 
 INTERRUPTED = 130  # how typer says Ctrl-C; the contract has 1 for it
 
@@ -43,7 +43,7 @@ def main() -> None:
         app()
     except Refusal as refusal:
         print_problem(refusal, as_json="--json" in sys.argv)
-        sys.exit(EXIT_REFUSED)
+        sys.exit(EXIT_FAILED if isinstance(refusal, NotVerified) else EXIT_REFUSED)
     except SystemExit as end:
         sys.exit(EXIT_FAILED if end.code == INTERRUPTED else end.code)
     except OSError as error:

@@ -35,6 +35,10 @@ def inpaint(
     ] = None,
     new_study: Annotated[bool, typer.Option("--new-study", help="Give the synthetic series a study of its own.")] = False,
     allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Take a series that says it is synthetic.")] = False,
+    attempts: Annotated[int, typer.Option(help="How often to draw until the result shows what was asked.")] = 3,
+    require_verified: Annotated[
+        bool, typer.Option("--require-verified", help="Fail where no attempt shows what was asked, instead of flagging it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Paint a pathology into one disc of a sagittal T2 series and write a synthetic series."""
@@ -43,7 +47,7 @@ def inpaint(
         "pathology": pathology, "fsu": fsu, "severity": severity, "seed": seed, "samples": samples, "method": method,
         "solver": solver, "steps": steps, "landmark_lps_mm": _point(landmark), "sigma_mm": sigma_mm,
         "series_uid": series_uid, "deidentify": settings.deidentify if deidentify is None else deidentify,
-        "new_study": new_study, "allow_synthetic": allow_synthetic,
+        "new_study": new_study, "allow_synthetic": allow_synthetic, "attempts": attempts, "require_verified": require_verified,
     }  # fmt: skip
     spec = _resolve({key: value for key, value in given.items() if value is not None})
     if series.is_dir() and out.resolve().is_relative_to(series.resolve()):
