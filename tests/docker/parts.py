@@ -130,7 +130,7 @@ class Parts:
         if "SPINEPAINT_BROKER_URL_FILE" in given:
             given["SPINEPAINT_BROKER_URL_FILE"] = str(self.folder / "broker_url")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPINEPAINT_", "AWS_", "PG"))}
-        ours = {name: value for name, value in (image | given).items() if name not in ("PATH", "HOME", "SPINEPAINT_HOST")}
+        ours = {name: value for name, value in (image | given).items() if name not in ("PATH", "HOME")}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return kept | ours | QUICK | {"PATH": path, "PYTHONPATH": str(ROOT), "SPINEPAINT_DATA_DIR": str(self.folder / service)}
 
@@ -141,11 +141,13 @@ class Parts:
             argv, env=self.environment(service), capture_output=True, text=True, check=False, timeout=PATIENCE_S
         )
 
-    def start_gateway(self) -> tuple[subprocess.Popen[bytes], httpx.Client]:
+    def start_gateway(self, key: str) -> tuple[subprocess.Popen[bytes], httpx.Client]:
         process = self._start(["sh", str(DOCKER / "entrypoint.sh"), "serve", "--no-worker", "--port", "0"], "gateway")
         line = cast(IO[bytes], process.stdout).readline().decode().strip()
         assert line.startswith(READY), (self.folder / "gateway.log").read_text()
-        return process, self.stack.enter_context(httpx.Client(base_url=line.removeprefix(READY), timeout=PATIENCE_S))
+        url = line.removeprefix(READY).replace("0.0.0.0", "127.0.0.1")
+        headers = {"Authorization": f"Bearer {key}"}
+        return process, self.stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_S))
 
     def start_worker(self, name: str = "worker-cpu") -> subprocess.Popen[bytes]:
         words = [*SERVICES["worker-cpu"].get("command", ["worker"]), "--pipeline", "tests.app.standin:paint"]
