@@ -39,6 +39,17 @@ class Settings(BaseSettings):
     """Folder of the weights; None is the bundle of the package."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    hosts: tuple[str, ...] = ()
+    """Names under which the gateway answers, beside `host` and those of loopback; as JSON in the environment. Where it listens to
+    others, keys are what protects it, and empty is any name."""
+    key_rate_per_s: Annotated[float, Field(gt=0, le=10_000)] = 50.0
+    """Requests a second that an API key may make in the long run, where it was not created with a rate of its own."""
+    key_burst: Annotated[int, Field(gt=0, le=1_000_000)] = 500
+    """Requests that a key may make at once after a rest."""
+    max_body_bytes: Count = 1 << 20
+    """Of a JSON body; uploads have `caps`, batches `max_batch_bytes`."""
+    audit_days: Count = 2190
+    """How long the audit trail is kept: six years, as 45 CFR 164.316(b)(2) asks of such records."""
     log_format: Literal["json", "text"] = "json"
     """What the service and its workers write to stderr: a JSON object a line, or lines for people."""
 

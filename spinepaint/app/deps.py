@@ -17,7 +17,8 @@ def _settings(request: Request) -> Settings:
 
 
 def _ledger(request: Request) -> Ledger:
-    return cast(Ledger, request.app.state.ledger)
+    # As the caller may see it. There is none on a path that needs no key, and no route of those asks for one.
+    return cast(Ledger, request.state.ledger)
 
 
 def _artifacts(request: Request) -> ArtifactStore:
@@ -25,7 +26,7 @@ def _artifacts(request: Request) -> ArtifactStore:
 
 
 def _intake(request: Request) -> Intake:
-    return cast(Intake, request.app.state.intake)
+    return cast(Intake, request.app.state.intake).into(_ledger(request))
 
 
 def _stopping(request: Request) -> threading.Event:

@@ -38,8 +38,8 @@ class Edge:
     the data set that caused it.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = LOOPBACK_HOSTS) -> None:
-        """Wrap `app`, which answers to the names in `hosts`."""
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = LOOPBACK_HOSTS) -> None:
+        """Wrap `app`, which answers to the names in `hosts`, or to any (None), since it asks for keys."""
         self.app = app
         self.hosts = hosts
 
@@ -95,7 +95,7 @@ class Edge:
             await problem_response(internal)(scope, receive, send)
 
     def _foreign(self, headers: Headers) -> Refusal | None:
-        if _hostname(headers.get("host", "")) not in self.hosts:
+        if self.hosts is not None and _hostname(headers.get("host", "")) not in self.hosts:
             return Refusal("foreign-host", "This service does not answer to that host name.", status=421)
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host"):

@@ -9,22 +9,30 @@ from fastapi import FastAPI
 
 from spinepaint import __version__
 from spinepaint.app import dicom_web, problems
+from spinepaint.app.access import Access
+from spinepaint.app.access_openapi import describe_access
+from spinepaint.app.addresses import is_loopback
+from spinepaint.app.body_cap import BodyCap
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
 from spinepaint.app.feed import Feed
 from spinepaint.app.health import Readiness
 from spinepaint.app.intake import Intake
 from spinepaint.app.metrics import HttpMetrics, LedgerMetrics
 from spinepaint.app.openapi import PROBLEMS
-from spinepaint.app.routes import batches, events, jobs, metrics, results, series, service
+from spinepaint.app.rate import RateLimits
+from spinepaint.app.recording import Recorder
+from spinepaint.app.routes import audit, batches, events, jobs, metrics, results, series, service
+from spinepaint.app.security_headers import SecurityHeaders
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
 
 
-def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> FastAPI:
+def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOSTS) -> FastAPI:
     """The application for these settings; the database has been migrated before.
 
-    `hosts` are the names under which it answers: without keys, whoever reaches it may use it.
+    `hosts` are the names under which it answers, None any: without keys, whoever reaches it may use it. It asks for none only
+    where it listens on loopback and none was ever made.
     """
 
     @asynccontextmanager
@@ -39,7 +47,9 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
         app.state.readiness = Readiness(settings, ledger, artifacts)
         figures = LedgerMetrics(ledger, settings)
         app.state.metrics.registry.register(figures)
+        app.state.rates = RateLimits(settings.broker_url)
         yield
+        app.state.rates.close()
         app.state.metrics.registry.unregister(figures)
         ledger.close()
 
@@ -55,8 +65,14 @@ def create_app(settings: Settings, hosts: Collection[str] = LOOPBACK_HOSTS) -> F
     # Set when the service stops: answers that wait for something then end by themselves.
     app.state.stopping = threading.Event()
     app.state.metrics = HttpMetrics()
-    for part in (series, jobs, batches, events, results, service, metrics, dicom_web):
+    for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
         app.include_router(part.router)
     problems.install(app)
+    describe_access(app)
+    # From the inside out.
+    app.add_middleware(BodyCap, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Recorder)
+    app.add_middleware(Access, loopback=is_loopback(settings.host))
     app.add_middleware(Edge, hosts=hosts)
+    app.add_middleware(SecurityHeaders)
     return app

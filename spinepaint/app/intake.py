@@ -44,6 +44,12 @@ class Intake:
         self._artifacts = artifacts
         self._readers = CapacityLimiter(READERS)
 
+    def into(self, ledger: Ledger) -> "Intake":
+        """The same, entering what it takes into the ledger as a caller sees it; the readers are shared."""
+        intake = Intake(self._settings, ledger, self._artifacts)
+        intake._readers = self._readers
+        return intake
+
     async def admit(self, upload: Upload, series_uid: str | None, *, allow_synthetic: bool = False) -> Series:
         """Read and check the upload, store the files of its series, and enter it; a synthetic one only with `allow_synthetic`.
 

@@ -22,7 +22,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from spinepaint.app.addresses import is_loopback
 from spinepaint.app.broker import broker_url, private_broker, socket_path, wait_for_broker
+from spinepaint.app.edge import LOOPBACK_HOSTS
 from spinepaint.app.gateway import create_app
 from spinepaint.app.processes import Child, Supervisor
 from spinepaint.settings import Settings
@@ -42,11 +44,15 @@ class DataFolderInUse(Exception):
     """Another service runs on this data folder."""
 
 
+class NoKeys(Exception):
+    """The service would be open to others than this machine."""
+
+
 def serve(settings: Settings, pipeline: str | None = None, *, with_worker: bool = True) -> None:
     """Run the service until SIGINT, SIGTERM or SIGHUP; prints its URL to stdout once it answers.
 
     `pipeline` is handed to the worker; without `with_worker` there is none, and the broker is
-    somebody else's. Raises DataFolderInUse, or OSError where the port is taken.
+    somebody else's. Raises DataFolderInUse, NoKeys, or OSError where the port is taken.
     """
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
@@ -63,6 +69,8 @@ def serve(settings: Settings, pipeline: str | None = None, *, with_worker: bool 
         wait_for_broker(settings.broker_url)
         ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
         stack.callback(ledger.close)
+        if not is_loopback(settings.host) and not ledger.has_keys():
+            raise NoKeys
         if embedded:
             _take_back(ledger)
         if with_worker:
@@ -91,13 +99,20 @@ class _Gateway(uvicorn.Server):
 
 def _run_gateway(settings: Settings, listener: socket.socket) -> None:
     gateway = _Gateway(
-        create_app(settings, hosts={settings.host, "127.0.0.1", "localhost", "::1"}),
+        create_app(settings, hosts=_hosts(settings)),
         access_log=False,  # the gateway keeps its own, without what clients put into paths
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_S,
     )
     gateway.run(sockets=[listener])
+
+
+def _hosts(settings: Settings) -> set[str] | None:
+    """The names under which the gateway answers; None is any."""
+    if not settings.hosts and not is_loopback(settings.host):
+        return None
+    return {settings.host, *LOOPBACK_HOSTS, *settings.hosts}
 
 
 def _with_private_broker(settings: Settings, supervisor: Supervisor) -> Settings:

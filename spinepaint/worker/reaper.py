@@ -89,9 +89,10 @@ class Reaper:
         return len(due)
 
     def tidy(self) -> None:
-        """Fold what was counted, and strike out workers that have long been silent."""
+        """Fold what was counted, strike out workers that have long been silent, and end what was recorded long enough ago."""
         self._ledger.fold_tallies()
         self._ledger.forget_workers(utc_now())
+        self._ledger.prune_audit(utc_now() - timedelta(days=self._settings.audit_days))
 
     def _guard(self, what: str, step: Callable[[], object]) -> None:
         """One debt that cannot be paid must not keep the others from being paid."""

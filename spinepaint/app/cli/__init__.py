@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from spinepaint.app.cli import database, evaluate, paint, segment, series, service, train
+from spinepaint.app.cli import database, evaluate, keys, paint, segment, series, service, train
 from spinepaint.app.cli.missing import why_missing
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
 from spinepaint.imaging.errors import NotVerified, Refusal, is_disk_full
@@ -28,6 +28,8 @@ app.command("segment")(segment.segment)
 app.command("serve")(service.serve)
 app.command("worker")(service.worker)
 app.command("migrate")(database.migrate)
+app.add_typer(keys.app, name="keys")
+app.command("audit")(keys.audit)
 app.command("demo")(service.demo)
 app.command("phantom")(train.phantom)
 app.command("train")(train.train)

@@ -1,6 +1,7 @@
 """The settings as commands see them: from the environment, with what the command line gives."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,3 +26,9 @@ def settings_with(**given: Any) -> "Settings":
         first = error.errors()[0]
         name = "__".join(str(part) for part in first["loc"]).upper()
         raise typer.BadParameter(first["msg"], param_hint=f"SPINEPAINT_{name}") from None
+
+
+def lacks_ledger(database_url: str) -> bool:
+    """Whether it is of a SQLite file that is not there yet; asked before anything is made."""
+    path = database_url.removeprefix("sqlite:///")
+    return path != database_url and not Path(path).exists()

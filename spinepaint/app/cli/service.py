@@ -1,13 +1,13 @@
 """`spinepaint serve`, `worker` and `demo`: the service and its parts."""
 
 import importlib
-import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from spinepaint.app.cli.environment import settings_with
+from spinepaint.app.addresses import is_loopback
+from spinepaint.app.cli.environment import lacks_ledger, settings_with
 from spinepaint.app.cli.missing import why_no_worker
 from spinepaint.app.cli.output import EXIT_FAILED, print_json, progress_bar
 from spinepaint.app.cli.signals import unwound_by_sigterm
@@ -34,26 +34,24 @@ def serve(
     if not no_worker and (reason := why_no_worker()):
         typer.echo(f"spinepaint: {reason}", err=True)
         raise typer.Exit(EXIT_FAILED)
-    if not is_loopback(settings.host):
-        message = f"{settings.host} can be reached by others and no API keys are set up; serve on 127.0.0.1"
-        raise typer.BadParameter(message, param_hint="--host")
+    if not is_loopback(settings.host) and lacks_ledger(settings.database_url):
+        raise _no_keys(settings.host)
     _log_to_stderr(settings)
 
     from spinepaint.app import serve as service
 
     try:
         service.serve(settings, pipeline, with_worker=not no_worker)
+    except service.NoKeys:
+        raise _no_keys(settings.host) from None
     except service.DataFolderInUse:
         typer.echo(f"spinepaint: another service runs on {settings.data_dir}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name other than localhost may resolve to anything."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _no_keys(host: str) -> typer.BadParameter:
+    message = f"{host} can be reached by others, and no API key is in force: `spinepaint keys create` makes one, for the same "
+    return typer.BadParameter(message + "database; or serve on 127.0.0.1", param_hint="--host")
 
 
 def worker(data: Data = None, pipeline: Pipeline = None) -> None:

@@ -1,0 +1,130 @@
+"""Who may use the service: a key for every path but the probes', and a ledger of its tenant for every route."""
+
+import math
+import time
+from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import Headers, State
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spinepaint.app.credentials import OPEN, Denied, key_of, require_in_force, require_scope, required_scope
+from spinepaint.app.problems import RETRY_AFTER_S, problem_response
+from spinepaint.app.recording import action_of
+from spinepaint.app.uploads import drain
+from spinepaint.imaging.errors import Refusal
+from spinepaint.store.callers import Caller
+from spinepaint.store.ledger import Ledger
+from spinepaint.store.models import ApiKey
+from spinepaint.store.tenancy import CallerLedger
+
+RECHECK_S = 2.0
+"""A request that lasts is asked for its key again this often, so that a revoked one ends what it has begun."""
+
+
+class KeyEnded(Exception):
+    """The key of a request ended while it was answered."""
+
+
+class Access:
+    """Denies by default: what is not in `OPEN` needs a key, be there a route or not.
+
+    A service that listens on loopback only and for which no key was ever made asks for none. Routes find who asks in
+    `request.state.caller`, and the ledger as the caller may see it in `request.state.ledger`; the paths in `OPEN` find neither.
+    """
+
+    def __init__(self, app: ASGIApp, *, loopback: bool) -> None:
+        """`loopback`: whether only this machine can reach the service."""
+        self.app = app
+        self._may_be_open = loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or scope["path"] in OPEN:
+            await self.app(scope, receive, send)
+            return
+        state: State = scope["app"].state
+        try:
+            key = await run_in_threadpool(self._admit, state, scope)
+        except Denied as denied:
+            await self._deny(denied, scope, receive, send)
+            return
+        except SQLAlchemyError:
+            refusal = Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503)
+            await problem_response(refusal, {"Retry-After": RETRY_AFTER_S})(scope, receive, send)
+            return
+        caller = Caller("") if key is None else Caller(key.tenant, key.id, key.max_queued_jobs)
+        scope.setdefault("state", {}).update(caller=caller, ledger=CallerLedger(state.ledger, caller))
+        watch = _Watch(state.ledger, key, scope, receive, send)
+        await self.app(scope, watch.receive, watch.send)
+
+    def _admit(self, state: State, scope: Scope) -> ApiKey | None:
+        """The key of a request that may go on, None where the service asks for none. Raises Denied."""
+        ledger: Ledger = state.ledger
+        if self._may_be_open and not ledger.had_keys():
+            return None
+        key = key_of(ledger, Headers(scope=scope))
+        rate_per_s, burst = key.rate_per_s or state.settings.key_rate_per_s, key.burst or state.settings.key_burst
+        wait_s = state.rates.take(key.id, rate_per_s, burst)
+        if wait_s > 0:
+            detail = f"The key has {rate_per_s:g} requests a second, and {burst} at once."
+            refusal = Refusal("rate-limited", "There were too many requests under this API key.", detail, status=429)
+            raise Denied(refusal, {"Retry-After": str(math.ceil(wait_s))})
+        require_scope(key, required_scope(scope["method"], scope["path"]))
+        ledger.note_use(key)
+        return key
+
+    async def _deny(self, denied: Denied, scope: Scope, receive: Receive, send: Send) -> None:
+        if denied.key is not None:
+            ledger: Ledger = scope["app"].state.ledger
+            what: dict[str, Any] = {"action": action_of(scope), "status": denied.refusal.status}
+            await run_in_threadpool(ledger.record_audit, tenant=denied.key.tenant, key_id=denied.key.id, **what)
+        # A client that is still sending would not see the answer.
+        await drain(Request(scope, receive))
+        members = {"scope": denied.scope.value} if denied.scope else {}
+        await problem_response(denied.refusal, denied.headers, **members)(scope, receive, send)
+
+
+class _Watch:
+    """The two ends of a request, between which its key is asked for again now and then."""
+
+    def __init__(self, ledger: Ledger, key: ApiKey | None, scope: Scope, receive: Receive, send: Send) -> None:
+        self._ledger, self._key, self._scope = ledger, key, scope
+        self._receive, self._send = receive, send
+        self._asked = time.monotonic()
+        self._begun = self._denied = False
+
+    async def receive(self) -> Message:
+        """What comes in, until the key has ended. Raises Refusal then."""
+        message = await self._receive()
+        if message["type"] == "http.request" and (denied := await self._ended()):
+            raise denied.refusal
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What goes out, until the key has ended: then 401, or where the answer has begun it is cut short (KeyEnded)."""
+        if self._denied:
+            return
+        if denied := await self._ended():
+            if self._begun:
+                raise KeyEnded
+            self._denied = True
+            await problem_response(denied.refusal, denied.headers)(self._scope, self._receive, self._send)
+            return
+        self._begun = True
+        await self._send(message)
+
+    async def _ended(self) -> Denied | None:
+        if self._key is None or time.monotonic() - self._asked < RECHECK_S:
+            return None
+        try:
+            key = await run_in_threadpool(self._ledger.get_key, self._key.id)
+            require_in_force(key or self._key)
+        except Denied as denied:
+            return denied
+        except SQLAlchemyError:
+            pass  # it was in force a moment ago, and will be asked for again
+        self._asked = time.monotonic()
+        return None

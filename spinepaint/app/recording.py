@@ -1,0 +1,88 @@
+"""The audit trail of the gateway: what changes something, and what gives out something of a patient."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spinepaint.store.callers import Caller
+from spinepaint.store.ledger import Ledger
+
+AGAIN_S = 60.0
+"""A key that reads the same again within this time is not told again: a viewer asks for each frame by itself."""
+_REMEMBERED = 4096
+_ROOMS = ("/v1/", "/dicom-web")
+_DISCLOSING = ("/result", "/report", "/preview.png", "/series/{series_id}", "/v1/audit")
+_SEARCHES = ("/studies", "/series", "/instances")
+
+
+def action_of(scope: Scope) -> str:
+    """Method and route of a request, never its path: that may hold what a client likes. `-` where no route was found (yet)."""
+    return f"{scope['method']} {getattr(scope.get('route'), 'path', '-')}"
+
+
+def is_recorded(method: str, route: str) -> bool:
+    """Whether the trail tells of such requests. States and lists of jobs it leaves out: they are polled, and name nobody."""
+    if not route.startswith(_ROOMS) or method == "OPTIONS":
+        return False
+    return method != "GET" or route.startswith("/dicom-web") or route.endswith(_DISCLOSING)
+
+
+class Recorder:
+    """Writes a request down before anything of its answer goes out: what cannot be recorded is not given."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`, whose scope says who asks."""
+        self.app = app
+        self._told: OrderedDict[Hashable, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
+        if caller is None:
+            await self.app(scope, receive, send)
+            return
+        known: Caller = caller
+        begun = False
+
+        async def told(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                await run_in_threadpool(self._record, scope, known, message["status"])
+                begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, told)
+        except Exception:
+            if not begun:
+                await run_in_threadpool(self._record, scope, known, 500)
+            raise
+
+    def _record(self, scope: Scope, caller: Caller, status: int) -> None:
+        route = getattr(scope.get("route"), "path", "")
+        method = scope["method"]
+        if not is_recorded(method, route):
+            return
+        if method == "GET" and self._is_repeated((caller.key_id, route, status, caller.touched.marks())):
+            return
+        # A search gives a little of very many; that it was made is told, and not what was found.
+        searched = method == "GET" and route.startswith("/dicom-web") and route.endswith(_SEARCHES)
+        ledger: Ledger = scope["app"].state.ledger
+        touched = None if searched else caller.touched
+        ledger.record_audit(tenant=caller.tenant, key_id=caller.key_id, action=action_of(scope), status=status, touched=touched)
+
+    def _is_repeated(self, mark: Hashable) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._told.get(mark, float("-inf")) < AGAIN_S:
+                return True
+            self._told[mark] = now
+            self._told.move_to_end(mark)
+            while len(self._told) > _REMEMBERED:
+                self._told.popitem(last=False)
+        return False

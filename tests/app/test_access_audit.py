@@ -1,0 +1,111 @@
+"""The trail that requests leave."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from spinepaint.app.recording import is_recorded
+from spinepaint.settings import Settings
+from spinepaint.store import ArtifactStore, Series
+from spinepaint.store.audit import AuditEntry
+from spinepaint.store.keys import Scope
+from tests.app.access_tools import Site, opened
+from tests.app.conftest import EDIT, Files, HandWorker, problem_type
+
+
+@pytest.fixture
+def site(settings: Settings) -> Iterator[Site]:
+    with opened(settings) as site:
+        yield site
+
+
+def trail(site: Site) -> list[tuple[Any, ...]]:
+    entries = reversed(site.ledger.list_audit(limit=1000))
+    return [(entry.key_id, entry.status, entry.action, entry.series_sha256, entry.job_id) for entry in entries]
+
+
+def test_a_series_and_its_job_from_upload_to_deletion(site: Site, upload: Files) -> None:
+    key_id, key = site.key()
+    client = site.client(key)
+    named = [("files", (f"Doe^Jane-{name}", content)) for _, (name, content) in upload]
+    series_id = client.post("/v1/series", files=named).raise_for_status().json()["id"]
+    with site.ledger.read() as session:
+        sha256 = session.scalar(select(Series.sha256))
+    job_id = client.post("/v1/jobs", json={"series_id": series_id, **EDIT}).raise_for_status().json()["id"]
+    for _ in range(3):
+        client.get(f"/v1/jobs/{job_id}")
+        client.get("/v1/jobs")
+    HandWorker(site.ledger, ArtifactStore(site.settings.artifacts_url)).deliver(job_id)
+    client.get(f"/v1/jobs/{job_id}/result")
+    client.get(f"/v1/jobs/{job_id}/preview.png")
+    client.get(f"/v1/jobs/{job_id}/preview.png")
+    (found,) = client.get("/dicom-web/studies").json()
+    study = found["0020000D"]["Value"][0]
+    client.get(f"/dicom-web/studies/{study}/metadata")
+    client.delete(f"/v1/series/{series_id}?results=delete")
+    assert trail(site) == [
+        (key_id, 201, "POST /v1/series", sha256, None),
+        (key_id, 202, "POST /v1/jobs", sha256, job_id),
+        (key_id, 200, "GET /v1/jobs/{job_id}/result", sha256, job_id),
+        (key_id, 200, "GET /v1/jobs/{job_id}/preview.png", sha256, job_id),
+        (key_id, 200, "GET /dicom-web/studies", None, None),
+        (key_id, 200, "GET /dicom-web/studies/{study}/metadata", sha256, None),
+        (key_id, 204, "DELETE /v1/series/{series_id}", sha256, job_id),
+    ]
+    with site.ledger.read() as session:
+        written = str(session.execute(select(AuditEntry.__table__)).all())
+    for identifying in ("Doe", "Invented", study, "IM0"):
+        assert identifying not in written
+
+
+def test_what_was_refused_is_told_with_its_key(site: Site) -> None:
+    key_id, key = site.key(scopes=[Scope.READ])
+    client = site.client(key)
+    client.post("/v1/jobs", json={})
+    site.ledger.revoke_key(key_id)
+    client.get("/v1/jobs")
+    site.nobody.get("/v1/jobs")
+    assert [entry[:3] for entry in trail(site)] == [(key_id, 403, "POST -"), (key_id, 401, "GET -")]
+
+
+def test_what_cannot_be_recorded_is_not_given(site: Site, upload: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    client = site.client(site.key()[1])
+    series_id = client.post("/v1/series", files=upload).raise_for_status().json()["id"]
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OperationalError("insert", {}, Exception("full"))
+
+    monkeypatch.setattr("spinepaint.store.ledger.Ledger.record_audit", fail)
+    answer = client.get(f"/v1/series/{series_id}")
+    assert (answer.status_code, problem_type(answer)) == (500, "internal-error")
+    assert "series_uid" not in answer.text
+
+
+def test_the_trail_of_a_tenant_is_for_its_admins(site: Site) -> None:
+    for tenant in ("ours", "theirs"):
+        client = site.client(site.key(tenant)[1])
+        for _ in range(2):
+            client.post("/v1/jobs", json={"wrong": tenant})
+    admin = site.client(site.key("ours", [Scope.ADMIN])[1])
+    first = admin.get("/v1/audit", params={"limit": 1}).json()
+    assert [entry["action"] for entry in first["entries"]] == ["POST /v1/jobs"]
+    second = admin.get("/v1/audit", params={"before": first["next"]}).json()
+    assert (len(second["entries"]), second["next"]) == (1, None)
+    ours = {key.id for key in site.ledger.list_keys("ours")}
+    assert {entry["key_id"] for entry in first["entries"] + second["entries"]} <= ours
+    assert admin.get("/v1/audit", params={"key_id": "none"}).json()["entries"] == []
+    assert admin.get("/v1/audit", params={"since": "2026-01-01"}).status_code == 422
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert site.client(site.key("ours")[1]).request(method, "/v1/audit").status_code == 405
+
+
+def test_which_requests_are_recorded() -> None:
+    recorded = ["/v1/jobs/{job_id}/report", "/v1/batches/{batch_id}/result", "/dicom-web/instances", "/v1/audit"]
+    assert all(is_recorded("GET", route) for route in recorded)
+    polled = ["/v1/jobs", "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/v1/capabilities", "/health/live", "/metrics", ""]
+    assert not any(is_recorded("GET", route) for route in polled)
+    assert is_recorded("POST", "/v1/jobs/{job_id}/cancel") and not is_recorded("OPTIONS", "/v1/jobs")
