@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spinepaint.app import schemas
-from spinepaint.imaging.errors import NotVerified
+from spinepaint.imaging.errors import NotVerified, Refusal
 from spinepaint.imaging.severity import middle_of, severity_of
 from spinepaint.imaging.vocabulary import Pathology, Severity
 from spinepaint.models.autoencoder import SliceAutoencoder
@@ -123,6 +123,7 @@ def test_a_result_that_must_be_verified_is_an_error_otherwise(
         with pytest.raises(NotVerified, match="none of 2 shows it") as missed:
             run_pipeline(series, required, tmp_path / "missed")
     assert missed.value.as_problem()["type"].endswith("/not-verified")
+    assert isinstance(missed.value, Refusal)  # so a job ends with it at once, and is not tried again
     assert list(tmp_path.iterdir()) == []
     judged(monkeypatch, [FAR, RIGHT])
     assert run_pipeline(series, required, tmp_path / "shown")["quality"]["verified"] is True
