@@ -22,7 +22,7 @@ LogFormat = Literal["json", "text"]
 
 _TOLD = ("spinepaint", "uvicorn", "celery.worker", "celery.apps", "kombu")
 """Loggers whose messages are passed on: they know of jobs, connections and requests, and of no file."""
-_FIELDS = ("method", "route", "status", "duration_ms")
+_FIELDS = ("method", "route", "status", "duration_ms", "key_id")
 _WITHHELD = "a library said something of which the text is withheld"
 _LONGEST = 2000
 _FRAMES = 6

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -73,7 +74,8 @@ class Access:
             refusal = Refusal("rate-limited", "There were too many requests under this API key.", detail, status=429)
             raise Denied(refusal, {"Retry-After": str(math.ceil(wait_s))})
         require_scope(key, required_scope(scope["method"], scope["path"]))
-        ledger.note_use(key)
+        with suppress(SQLAlchemyError):  # a disk that is full is no reason to read nothing
+            ledger.note_use(key)
         return key
 
     async def _deny(self, denied: Denied, scope: Scope, receive: Receive, send: Send) -> None:

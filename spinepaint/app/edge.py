@@ -73,6 +73,9 @@ class Edge:
             level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
             took_s = time.monotonic() - began
             fields = {"method": method, "route": route, "status": status, "duration_ms": round(1e3 * took_s)}
+            caller = scope.get("state", {}).get("caller")
+            if caller is not None and caller.key_id is not None:
+                fields["key_id"] = caller.key_id
             _log.log(level, "%s %s %d %.0f ms", method, route, status, 1e3 * took_s, extra=fields)
             scope["app"].state.metrics.observe(method, route, status, took_s)
 

@@ -1,6 +1,7 @@
 """Keys over HTTP: who is let in, for what, how often and until when."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_what_is_no_key_in_force_gets_401_and_a_challenge(site: Site) -> None:
     twice = [("Authorization", f"Bearer {key}"), ("Authorization", f"Bearer {revoked}")]
     assert site.nobody.get("/v1/jobs", headers=twice).status_code == 401  # type: ignore[arg-type]
     assert site.nobody.get("/v1/jobs", headers={"authorization": f"bearer  {key}"}).status_code == 200
+
+
+def test_the_log_names_the_key_by_its_id_alone(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    key_id, key = site.key()
+    with caplog.at_level(logging.DEBUG):
+        site.client(key).head("/v1/jobs")
+        site.client(key + "x").get("/v1/jobs")
+    known = [record for record in caplog.records if getattr(record, "key_id", None)]
+    assert [(record.key_id, record.status) for record in known] == [(key_id, 200)]  # type: ignore[attr-defined]
+    assert key.split("_", 2)[2] not in caplog.text
 
 
 def test_scopes(site: Site) -> None:

@@ -79,18 +79,22 @@ def test_the_trail_is_shown_and_pruned(tmp_path: Path, data: list[str]) -> None:
     from spinepaint.store.audit import AuditEntry
     from spinepaint.store.database import utc_now
 
-    run(app, ["keys", "create", "--name", "a", *data])
+    made = json.loads(run(app, ["keys", "create", "--name", "a", "--json", *data]).stdout)
     ledger = ledger_in(tmp_path)
     ledger.record_audit(tenant="ours", key_id="k1", action="POST /v1/jobs", status=202)
     with ledger.write() as session:
         session.add(AuditEntry(at=utc_now() - timedelta(days=400), tenant="", key_id="k2", action="old", status=200))
     assert "k1  202  POST /v1/jobs" in run(app, ["audit", *data]).stdout
+    run(app, ["keys", "revoke", made["id"], *data])
+    own = json.loads(run(app, ["audit", "--json", "--key", made["id"], *data]).stdout)["entries"]
+    assert [entry["action"] for entry in own] == ["keys revoke", "keys create"]
     assert "old" not in run(app, ["audit", "--since", "30d", *data]).stdout
     entries = json.loads(run(app, ["audit", "--json", "--key", "k2", *data]).stdout)["entries"]
     assert [entry["action"] for entry in entries] == ["old"]
     pruned = run(app, ["audit", "--prune", *data], env={"SPINEPAINT_AUDIT_DAYS": "365"})
     assert "removed 1 entries" in pruned.stderr
-    assert len(ledger.list_audit()) == 1
+    assert "old" not in {entry.action for entry in ledger.list_audit()}
+    assert len(ledger.list_audit()) == 3
     ledger.close()
 
 

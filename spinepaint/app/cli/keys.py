@@ -50,6 +50,7 @@ def create(
     limits: dict[str, Any] = {"rate_per_s": rate, "burst": burst, "max_queued_jobs": max_queued_jobs}
     with _ledger(data, make=True) as ledger:
         row, key = ledger.create_key(name[:255], tenant=tenant, scopes=scopes, expires_at=_moment(expires), **limits)
+        ledger.record_audit(tenant=tenant, key_id=row.id, action="keys create", status=0)
     if json:
         print_json(_shown(row) | {"key": key})
         return
@@ -74,9 +75,11 @@ def list_keys(data: Data = None, json: AsJson = False) -> None:
 def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")], data: Data = None) -> None:
     """End a key at once, at every gateway. It is not deleted: the audit trail refers to it."""
     with _ledger(data) as ledger:
-        if not ledger.revoke_key(key_id):
+        row = ledger.get_key(key_id)
+        if row is None or not ledger.revoke_key(key_id):
             typer.echo("spinepaint: no key of that id is in force; give the id, not the key", err=True)
             raise typer.Exit(EXIT_FAILED)
+        ledger.record_audit(tenant=row.tenant, key_id=key_id, action="keys revoke", status=0)
     typer.echo(f"revoked {key_id}", err=True)
 
 
