@@ -1,6 +1,5 @@
 """The job ledger: the one place that knows what was asked for and what became of it."""
 
-from spinepaint.store.attempts import AttemptBook
 from spinepaint.store.audit import AuditBook
 from spinepaint.store.batch_sources import BatchSourceBook
 from spinepaint.store.batches import BatchBook
@@ -14,6 +13,7 @@ from spinepaint.store.keys import KeyBook
 from spinepaint.store.outbox import Outbox
 from spinepaint.store.series import SeriesBook
 from spinepaint.store.tallies import TallyBook
+from spinepaint.store.turns import TurnBook
 from spinepaint.store.webhooks import WebhookBook
 
 
@@ -24,7 +24,7 @@ class Ledger(
     BatchBook,
     BatchSourceBook,
     DeletionBook,
-    AttemptBook,
+    TurnBook,
     Outbox,
     DicomBook,
     DicomDeliveryBook,

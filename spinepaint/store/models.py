@@ -129,6 +129,8 @@ class Job(Base):
         UniqueConstraint("tenant", "idempotency_key"),
         Index(None, "state", "created_at"),
         Index(None, "tenant", "created_at"),
+        Index(None, "state", "tenant", "created_at"),
+        Index(None, "tenant", "started_at"),
         Index(None, "batch_id", "batch_index"),
     )
 

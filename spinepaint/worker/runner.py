@@ -72,8 +72,11 @@ class Workplace:
 
 
 def run_job(job_id: str, place: Workplace) -> Outcome:
-    """Try a job once. Only a database that does not answer makes this raise; the reaper takes the job back then."""
-    claim = place.ledger.claim(job_id, place.worker)
+    """Try a job once: the one whose turn it is, for which the message about this one is as good as any; else this one.
+
+    Only a database that does not answer makes this raise; the reaper takes the job back then.
+    """
+    claim = place.ledger.claim_next(place.worker) or place.ledger.claim(job_id, place.worker)
     if claim is None:
         return Outcome.SKIPPED
     on_hang = place.on_hang
@@ -87,12 +90,12 @@ def run_job(job_id: str, place: Workplace) -> Outcome:
         stopping=place.stopping,
         on_hang=_nothing if on_hang is None else lambda: on_hang(claim),
     )
-    _log.info("job %s: attempt %d of %d", job_id, claim.attempt, claim.max_attempts)
+    _log.info("job %s: attempt %d of %d", claim.job_id, claim.attempt, claim.max_attempts)
     with attempt:
         outcome = _try(claim, attempt, place)
     if outcome is not Outcome.SUCCEEDED:
         _withdraw(claim, place)
-    _log.info("job %s: %s", job_id, outcome)
+    _log.info("job %s: %s", claim.job_id, outcome)
     return outcome
 
 
