@@ -81,8 +81,13 @@ def _of_parent(parent: type[Base], reference: ColumnElement[Any], tenant: str) -
 @event.listens_for(CallerSession, "do_orm_execute")
 def _narrow(state: ORMExecuteState) -> None:
     caller = caller_of(state.session)
-    if caller is not None and (state.is_select or state.is_update or state.is_delete):
+    if caller is None:
+        return
+    if state.is_select or state.is_update or state.is_delete:
         state.statement = state.statement.options(*_narrowing(caller.tenant))
+    elif state.bind_mapper is not None and state.bind_mapper.class_ in OWNED:
+        # Rows that are inserted by a statement are not seen by `_own`.
+        raise PermissionError(f"a {state.bind_mapper.class_.__name__} is made as an object, so that it is seen whose it is")
 
 
 @event.listens_for(CallerSession, "before_flush")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from spinepaint.store import (
@@ -67,6 +67,9 @@ def test_what_a_tenant_makes_is_its_own(ledger: Ledger, ours: Ledger) -> None:
         assert set(session.scalars(select(DicomSeries.tenant))) == {"ours"}
     with pytest.raises(PermissionError), ours.write() as session:
         session.add(Job(id="x", tenant="theirs", spec={}, state="queued", max_attempts=1, created_at=job.created_at))
+    with pytest.raises(PermissionError), ours.write() as session:
+        session.execute(insert(Job).values(id="x", tenant="theirs", spec={}, state="queued", max_attempts=1))
+    assert {job.tenant for job in ledger.list_jobs().jobs} == {"ours"}
 
 
 def test_nothing_of_another_tenant_is_found(ours: Ledger, theirs: Ledger) -> None:
