@@ -1,9 +1,9 @@
 """The audit trail of the gateway: what changes something, and what gives out something of a patient."""
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from functools import partial
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,7 +38,6 @@ class Recorder:
         """Wrap `app`, whose scope says who asks."""
         self.app = app
         self._told: OrderedDict[Hashable, float] = OrderedDict()
-        self._lock = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -52,7 +51,7 @@ class Recorder:
         async def told(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                await run_in_threadpool(self._record, scope, known, message["status"])
+                await self._record(scope, known, message["status"])
                 begun = True
             await send(message)
 
@@ -60,29 +59,24 @@ class Recorder:
             await self.app(scope, receive, told)
         except Exception:
             if not begun:
-                await run_in_threadpool(self._record, scope, known, 500)
+                await self._record(scope, known, 500)
             raise
 
-    def _record(self, scope: Scope, caller: Caller, status: int) -> None:
-        route = getattr(scope.get("route"), "path", "")
-        method = scope["method"]
+    async def _record(self, scope: Scope, caller: Caller, status: int) -> None:
+        method, route = scope["method"], getattr(scope.get("route"), "path", "")
         if not is_recorded(method, route):
             return
-        if method == "GET" and self._is_repeated((caller.key_id, route, status, caller.touched.marks())):
+        mark = (caller.key_id, route, status, caller.touched.marks())
+        if method == "GET" and time.monotonic() - self._told.get(mark, float("-inf")) < AGAIN_S:
             return
         # A search gives a little of very many; that it was made is told, and not what was found.
         searched = method == "GET" and route.startswith("/dicom-web") and route.endswith(_SEARCHES)
-        ledger: Ledger = scope["app"].state.ledger
         touched = None if searched else caller.touched
-        ledger.record_audit(tenant=caller.tenant, key_id=caller.key_id, action=action_of(scope), status=status, touched=touched)
-
-    def _is_repeated(self, mark: Hashable) -> bool:
-        now = time.monotonic()
-        with self._lock:
-            if now - self._told.get(mark, float("-inf")) < AGAIN_S:
-                return True
-            self._told[mark] = now
-            self._told.move_to_end(mark)
-            while len(self._told) > _REMEMBERED:
-                self._told.popitem(last=False)
-        return False
+        ledger: Ledger = scope["app"].state.ledger
+        what = partial(ledger.record_audit, action=action_of(scope), status=status, touched=touched)
+        await run_in_threadpool(what, tenant=caller.tenant, key_id=caller.key_id)
+        # Only now: what could not be recorded is to be refused the next time too.
+        self._told[mark] = time.monotonic()
+        self._told.move_to_end(mark)
+        while len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)

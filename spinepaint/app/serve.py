@@ -61,16 +61,16 @@ def serve(settings: Settings, pipeline: str | None = None, *, with_worker: bool 
         listener = stack.enter_context(_bound(settings.host, settings.port))
         supervisor = Supervisor(settings.data_dir / "children.json")
         stack.callback(supervisor.stop)
-        embedded = not settings.broker_url
-        if embedded:
-            settings = _with_private_broker(settings, supervisor)
         if settings.migrate_at_start:
             _migrate(settings)
-        wait_for_broker(settings.broker_url)
         ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
         stack.callback(ledger.close)
         if not is_loopback(settings.host) and not ledger.has_keys():
             raise NoKeys
+        embedded = not settings.broker_url
+        if embedded:
+            settings = _with_private_broker(settings, supervisor)
+        wait_for_broker(settings.broker_url)
         if embedded:
             _take_back(ledger)
         if with_worker:

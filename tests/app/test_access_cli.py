@@ -1,14 +1,18 @@
 """`spinepaint keys` and `spinepaint audit`, and a service that refuses to start without a key."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from spinepaint.app.cli import app
 from spinepaint.store import Ledger
-from tests.app.commands import spinepaint
+from tests.app.commands import PATIENCE_S, spinepaint
 
 run = CliRunner().invoke
 
@@ -96,6 +100,28 @@ def test_the_trail_is_shown_and_pruned(tmp_path: Path, data: list[str]) -> None:
     assert "old" not in {entry.action for entry in ledger.list_audit()}
     assert len(ledger.list_audit()) == 3
     ledger.close()
+
+
+def test_a_service_that_others_can_reach_serves_who_has_a_key_under_any_name(
+    tmp_path: Path, data: list[str], valkey_url: str
+) -> None:
+    key = json.loads(spinepaint("keys", "create", "--name", "a", "--json", *data).stdout)["key"]
+    argv = [sys.executable, "-m", "spinepaint.app.cli", "serve", "--no-worker", "--host", "0.0.0.0", "--port", "0", *data]
+    env = {**os.environ, "SPINEPAINT_BROKER_URL": valkey_url}
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip().rpartition(":")[2]
+        named = {"Host": "spinepaint.example.org"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=named, timeout=PATIENCE_S) as client:
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/v1/jobs").status_code == 401
+            assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).json() == {"jobs": [], "next": None}
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert key not in log and "Traceback" not in log
 
 
 def test_a_service_that_others_can_reach_needs_a_key_in_force(tmp_path: Path, data: list[str]) -> None:
