@@ -1,6 +1,6 @@
 """Inpainting a crop's latent with a noise level per voxel: the three methods behind one call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spinepaint.models.autoencoder import SliceAutoencoder
+from spinepaint.models.placement import device_of, half_precision
 from spinepaint.models.prediction import noise_of
 from spinepaint.models.samplers import SAMPLERS, Denoiser, StepHook, evaluations, keep
 from spinepaint.models.schedule import add_noise, voxel_times
@@ -15,6 +16,8 @@ from spinepaint.models.unet import ConditionalUNet
 from spinepaint.models.weighting import gaussian_weight, roi
 
 Method = Literal["weighted", "masked", "repaint"]
+Progress = Callable[[float], None]
+"""Hears the share of the steps that are done, from 0 to 1; may raise to stop."""
 METHODS: tuple[Method, ...] = ("weighted", "masked", "repaint")
 
 
@@ -51,11 +54,25 @@ class Draw:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Decoded original and decoded edit, both (X, Y, Z) in the networks' range, and the evaluations it took."""
+    """Decoded original and decoded edit, both (X, Y, Z) in the networks' range, and the evaluations it took.
+
+    batch: rows that were denoised as one, see `batching`.
+    """
 
     original: Tensor
     edit: Tensor
     network_evaluations: int
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A draw that is ready to be sampled: its latent and noise (1, C, X, Y, Z) and its weight W (1, 1, X, Y, Z)."""
+
+    draw: Draw
+    latent: Tensor
+    noise: Tensor
+    gaussian: Tensor
 
 
 def noise_weight(gaussian: Tensor, method: Method) -> Tensor:
@@ -69,64 +86,99 @@ def noise_weight(gaussian: Tensor, method: Method) -> Tensor:
     return roi(gaussian) if method == "masked" else torch.ones_like(gaussian)
 
 
-def inpaint(models: Inpainter, crop: Tensor, draw: Draw, progress: Callable[[float], None] = lambda _: None) -> Decoded:
+def inpaint(models: Inpainter, crop: Tensor, draw: Draw, progress: Progress = lambda _: None) -> Decoded:
     """Encode, noise by distance from the landmark, denoise, decode.
 
     crop: (X, Y, Z), normalised. `progress` hears the share of steps done and may raise to stop.
     Deterministic for one `draw` on one platform. Raises ValueError for an unknown method or solver.
     """
+    begun = begin(models, crop, draw)
+    return finish(models, begun, sample(models, [begun], progress))
+
+
+def begin(models: Inpainter, crop: Tensor, draw: Draw) -> Begun:
+    """Encode a crop (X, Y, Z) and draw what is done to its latent. Raises ValueError for an unknown method or solver."""
     if draw.method not in METHODS:
         raise ValueError(f"unknown method {draw.method!r}; choose one of: {', '.join(METHODS)}")
     if draw.solver not in SAMPLERS:
         raise ValueError(f"unknown solver {draw.solver!r}; choose one of: {', '.join(SAMPLERS)}")
-    device = next(models.unet.parameters()).device
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+    device = device_of(models.unet)
+    with torch.inference_mode(), half_precision(device):
         latent = models.autoencoder.encode(crop[None, None].to(device)).float()
         shape: tuple[int, int, int] = (latent.shape[2], latent.shape[3], latent.shape[4])
         gaussian = gaussian_weight(shape, models.extent_mm, draw.landmark_mm, draw.sigma_mm).to(device)
-        weight = noise_weight(gaussian, draw.method)
-        alpha_bar = models.alpha_bar.to(device)
         # Drawn on the CPU whatever the device, so that a seed means the same noise everywhere.
         generator = torch.Generator().manual_seed(draw.seed)
         noise = torch.randn(latent.shape, generator=generator).to(device)
+        return Begun(draw, latent, noise, gaussian)
+
+
+def sample(models: Inpainter, begun: Sequence[Begun], progress: Progress = lambda _: None) -> Tensor:
+    """The edited latents (B, C, X, Y, Z), sampled as one batch of draws that have one `batch_key`; as in `inpaint`."""
+    draws = [each.draw for each in begun]
+    method, solver, steps, _ = batch_key(draws[0])
+    device = device_of(models.unet)
+    with torch.inference_mode(), half_precision(device):
+        latent, noise = (torch.cat(parts) for parts in zip(*((each.latent, each.noise) for each in begun), strict=True))
+        gaussian = torch.cat([each.gaussian for each in begun])
+        weight = noise_weight(gaussian, method)
+        alpha_bar = models.alpha_bar.to(device)
         total = len(alpha_bar) - 1
         start = add_noise(latent, noise, alpha_bar[voxel_times(weight, total)]).float()
-        hook = _repainting(latent, noise, roi(gaussian), alpha_bar) if draw.method == "repaint" else keep
+        hook = _repainting(latent, noise, roi(gaussian), alpha_bar) if method == "repaint" else keep
         hook = _reporting(hook, total, progress)
-        denoise = denoiser(models.unet, latent, weight, alpha_bar, draw)
-        sampled = SAMPLERS[draw.solver](denoise, start, weight, alpha_bar, draw.steps, hook)
-        both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
+        denoise = denoiser(models.unet, latent, weight, alpha_bar, *draws)
+        return SAMPLERS[solver](denoise, start, weight, alpha_bar, steps, hook)
+
+
+def finish(models: Inpainter, begun: Begun, sampled: Tensor, batch: int = 1) -> Decoded:
+    """Decode a draw's latent before and after, (1, C, X, Y, Z), sampled among so many; on the CPU."""
+    draw = begun.draw
+    with torch.inference_mode(), half_precision(sampled.device):
+        both = models.autoencoder.decode(torch.cat([begun.latent, sampled])).float().cpu()
     calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
-    return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls)
+    return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls, batch=batch)
 
 
-def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, alpha_bar: Tensor, draw: Draw) -> Denoiser:
-    """ε with classifier-free guidance (Ho and Salimans 2022, eq. 6); both halves run as one batch."""
+def batch_key(draw: Draw) -> tuple[Method, str, int, bool]:
+    """What draws of one batch have in common: method, solver, steps, and whether they are guided; all else is each one's own."""
+    return draw.method, draw.solver, draw.steps, draw.guidance != 1.0
+
+
+def denoiser(unet: ConditionalUNet, latent: Tensor, weight: Tensor, alpha_bar: Tensor, *draws: Draw) -> Denoiser:
+    """ε with classifier-free guidance (Ho and Salimans 2022, eq. 6); both halves of all draws run as one batch.
+
+    latent (B, C, X, Y, Z) and weight (B, 1, X, Y, Z) are those of the B draws, which are all guided or none is.
+    """
     device = weight.device
-    unconditional = torch.tensor([unet.config.conditions], device=device)
-    condition = torch.tensor([draw.condition], device=device)
-    fsu = torch.tensor([draw.fsu], device=device)
-    untold = torch.tensor([torch.nan], device=device)
-    degree = untold if draw.degree is None else torch.tensor([draw.degree], device=device)
-    donor = torch.cat([latent, torch.ones_like(weight)], dim=1) * float(draw.see_donor)
+    condition, fsu = (torch.tensor(told, device=device) for told in zip(*((d.condition, d.fsu) for d in draws), strict=True))
+    unconditional = torch.full_like(condition, unet.config.conditions)
+    degree = torch.tensor([torch.nan if draw.degree is None else draw.degree for draw in draws], device=device)
+    untold = torch.full_like(degree, torch.nan)
+    guidance, sees = (
+        torch.tensor(values, device=device)[:, None, None, None, None]
+        for values in ([draw.guidance for draw in draws], [float(draw.see_donor) for draw in draws])
+    )
+    donor = torch.cat([latent, torch.ones_like(weight)], dim=1) * sees
+    guided = draws[0].guidance != 1.0
 
     def noise(output: Tensor, x: Tensor, t: int) -> Tensor:
         return noise_of(output.float(), x, donor[:, :-1], alpha_bar[voxel_times(weight, t)], unet.config.predicts)
 
     def eps(x: Tensor, t: int) -> Tensor:
-        time = torch.tensor([t], device=device)
-        if draw.guidance == 1.0:
+        time = torch.full_like(condition, t)
+        if not guided:
             return noise(unet(x, weight, time, condition, fsu, degree, donor), x, t)
-        both = unet(
-            x.expand(2, -1, -1, -1, -1),
-            weight.expand(2, -1, -1, -1, -1),
-            time.expand(2),
+        without, told = unet(
+            torch.cat([x, x]),
+            torch.cat([weight, weight]),
+            torch.cat([time, time]),
             torch.cat([unconditional, condition]),
-            fsu.expand(2),
+            torch.cat([fsu, fsu]),
             torch.cat([untold, degree]),
-            donor.expand(2, -1, -1, -1, -1),
-        ).float()
-        return noise(both[:1] + draw.guidance * (both[1:] - both[:1]), x, t)
+            torch.cat([donor, donor]),
+        ).float().chunk(2)  # fmt: skip
+        return noise(without + guidance * (told - without), x, t)
 
     return eps
 
@@ -140,7 +192,7 @@ def _repainting(latent: Tensor, noise: Tensor, inside: Tensor, alpha_bar: Tensor
     return replace
 
 
-def _reporting(hook: StepHook, total: int, progress: Callable[[float], None]) -> StepHook:
+def _reporting(hook: StepHook, total: int, progress: Progress) -> StepHook:
     def report(x: Tensor, t: int) -> Tensor:
         progress(1.0 - t / total)
         return hook(x, t)

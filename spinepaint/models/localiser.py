@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from spinepaint.models.candidates import find_candidates, peak_behind
 from spinepaint.models.naming import name_levels, spine_chain
+from spinepaint.models.placement import device_of
 
 SPOTS = 3  # heatmaps before the levels' channels
 # Least, usual and greatest distance of the posterior margin from a disc's centre, and of the canal from the margin.
@@ -143,7 +144,8 @@ def to_grid(slices: Tensor, spacing_mm: tuple[float, float], target_mm: float, m
 @torch.inference_mode()
 def heatmaps(model: DiscLocaliser, grid: Tensor, batch: int = 4) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores (3, N, H, W) of discs, margins and canals, and log-probabilities (N, levels, H, W) of levels."""
-    parts = [model(part).float() for part in torch.split(grid, batch)]
+    device = device_of(model)
+    parts = [model(part.to(device)).float().cpu() for part in torch.split(grid, batch)]
     logits = torch.cat(parts)
     spots = torch.sigmoid(logits[:, :SPOTS]).transpose(0, 1)
     return spots.numpy(), torch.log_softmax(logits[:, SPOTS:], dim=1).numpy()

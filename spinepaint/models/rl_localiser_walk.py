@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spinepaint.models.placement import device_of
 from spinepaint.models.rl_localiser import MEMORY, MOVES, RlLocaliser, RlLocaliserConfig, full_width_half_maximum
 from spinepaint.models.rl_localiser_views import BYTE, Atlas, to_agents_grid
 
@@ -145,14 +146,15 @@ class Seen:
 @torch.inference_mode()
 def look(network: RlLocaliser, views: NDArray[np.uint8], facts_: NDArray[np.float32], agent: NDArray[np.int64]) -> Seen:
     """Ask the network about N agents: views (N, planes, view, view), facts (N, facts), agents' numbers (N,)."""
-    image = torch.from_numpy(views).float().div_(BYTE)
-    log = network(image, torch.from_numpy(facts_), torch.from_numpy(agent))
+    device = device_of(network)
+    image = torch.from_numpy(views).to(device).float().div_(BYTE)
+    log = network(image, torch.from_numpy(facts_).to(device), torch.from_numpy(agent).to(device))
     probabilities = log.exp()
     values = probabilities @ network.support
     width = full_width_half_maximum(probabilities, float(network.support[1] - network.support[0]))
     deviation = (probabilities @ network.support**2 - values**2).clamp_min(0).sqrt()
     doubts = torch.stack([width.mean(dim=1), deviation.mean(dim=1), values.amax(dim=1)], dim=1)
-    return Seen(values.numpy(), doubts.numpy())
+    return Seen(values.cpu().numpy(), doubts.cpu().numpy())
 
 
 def see(network: RlLocaliser, atlas: Atlas, walks: Walks) -> Seen:

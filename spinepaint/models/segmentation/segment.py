@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spinepaint.models.localiser import normalise, to_grid
+from spinepaint.models.placement import device_of, half_precision
 from spinepaint.models.segmentation.config import NEIGHBOURS, EnsembleConfig, SegmenterConfig
 from spinepaint.models.segmentation.diffusion import Drawn, ensemble, uncertainty_of
 from spinepaint.models.segmentation.networks import DiffusionNetwork, PlainSegmenter
@@ -80,7 +81,7 @@ def segment(
         part = slice(first, first + _BATCH)
         drawn = draw(models, grid[part], how or config.ensemble if diffusion else None, generator)
         both = torch.cat([drawn.probability, drawn.uncertainty.amax(dim=1, keepdim=True)], dim=1)[:, :, : size[0], : size[1]]
-        back = functional.interpolate(both, size=voxels.shape[1:], mode="bilinear", align_corners=False).numpy()
+        back = functional.interpolate(both.cpu(), size=voxels.shape[1:], mode="bilinear", align_corners=False).numpy()
         probabilities[:, part] = back[:, :-1].transpose(1, 0, 2, 3)
         uncertainty[part] = back[:, -1]
         if progress:
@@ -90,9 +91,10 @@ def segment(
 
 @torch.inference_mode()
 def draw(models: Segmenters, image: Tensor, how: EnsembleConfig | None, generator: torch.Generator) -> Drawn:
-    """Probability and uncertainty of slices (B, 3, H, W) on the networks' grid; `how` is None for the plain network alone."""
-    image = image.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16, enabled=image.device.type == "cpu"):
+    """Probability and uncertainty of slices (B, 3, H, W) on the networks' grid and device; without `how` by the plain one."""
+    device = device_of(models.plain)
+    image = image.to(device).contiguous(memory_format=torch.channels_last)
+    with half_precision(device):
         probability = torch.sigmoid(models.plain(image).float())
         if how is None:
             return Drawn(probability, uncertainty_of(probability))
