@@ -12,6 +12,7 @@ import torch
 from monai.networks.schedulers import PNDMScheduler
 from torch import Tensor
 
+from spinepaint.models.prediction import noise_of
 from spinepaint.models.samplers import pndm
 from spinepaint.worker.bundles import loaded_bundle
 
@@ -28,7 +29,8 @@ def measure(runs: int) -> dict[str, float]:
     weight, one = torch.ones(1, 1, *shape[2:]), torch.tensor([1])
 
     def eps(sample: Tensor, t: int) -> Tensor:
-        return unet(sample, weight, torch.tensor([t]), one, one).float()
+        said = unet(sample, weight, torch.tensor([t]), one, one).float()
+        return noise_of(said, sample, torch.zeros_like(sample), table[t], unet.config.predicts)
 
     def ours(precise: bool) -> Tensor:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=not precise):
