@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """redis:// or valkey URL; empty is a private Valkey that `serve` starts."""
     bundle: Path | None = None
     """Folder of the weights; None is the bundle of the package."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """What the networks run on: auto (the first GPU where there is one, else the CPU), cpu, cuda or cuda:N."""
+    worker_batch: Annotated[int, Field(ge=1, le=64)] = 1
+    """Draws that a worker samples as one batch, and jobs that it takes at once to have as many; for a GPU."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     hosts: tuple[str, ...] = ()

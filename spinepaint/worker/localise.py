@@ -16,15 +16,18 @@ def localise_series(
     *,
     localiser: str = "heatmap",
     bundle: Path | None = None,
+    device: str = "cpu",
     series_uid: str | None = None,
     caps: Caps | None = None,
     allow_synthetic: bool = False,
 ) -> dict[str, Any]:
     """Disc centres in patient LPS mm with a confidence each; a level outside the field of view is absent.
 
+    device: a name that `find_device` gives.
+
     Raises Refusal for a series that cannot be used, and a localiser that this version or the bundle does not have.
     """
-    localise = _localiser(localiser, bundle)
+    localise = _localiser(localiser, bundle, device)
     series = read_series(source, series_uid=series_uid, caps=caps or Caps(), allow_synthetic=allow_synthetic)
     oriented = orient(series.volume)
     found = localise(oriented.voxels, oriented.spacing)
@@ -37,11 +40,11 @@ def localise_series(
     }
 
 
-def _localiser(name: str, bundle: Path | None) -> Localise:
+def _localiser(name: str, bundle: Path | None, device: str) -> Localise:
     if name not in LOCALISERS:
         choices = ", ".join(LOCALISERS)
         raise Refusal("unknown-localiser", f"There is no localiser {name!r} in this version.", f"Choose: {choices}.")
-    models = loaded_bundle(bundle)
+    models = loaded_bundle(bundle, device)
     try:
         return LOCALISERS[name](models)
     except MissingNetworkError as error:

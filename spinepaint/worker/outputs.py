@@ -161,6 +161,7 @@ def _report(sample: Sample, derived: DerivedSeries, timings_s: Mapping[str, floa
             "name": spec.solver,
             "steps": spec.steps,
             "network_evaluations": sample.painted.decoded.network_evaluations,
+            "batch": sample.painted.decoded.batch,
         },
         "quality": _judged(sample),
         "warnings": [*sample.series.warnings, *sample.discs.warnings, *cautions(sample)],

@@ -14,7 +14,9 @@ from spinepaint.worker import steps
 from spinepaint.worker.anatomy import Discs
 from spinepaint.worker.best import Attempt, Best
 from spinepaint.worker.bundles import loaded_bundle
+from spinepaint.worker.device import Compute
 from spinepaint.worker.outputs import Sample, publish, staging, write_sample
+from spinepaint.worker.side_by_side import side_by_side
 from spinepaint.worker.spec import Spec, resolve
 from spinepaint.worker.stages import Progress, Stages
 
@@ -27,6 +29,7 @@ def run_pipeline(
     out: Path,
     *,
     bundle: Path | None = None,
+    compute: Compute | None = None,
     progress: Progress | None = None,
     caps: Caps | None = None,
     deidentify_key: str = "",
@@ -42,13 +45,15 @@ def run_pipeline(
         it shows what was asked) and require_verified (fail where it never does).
     out: folder for `sample-01`, `sample-02`, …; they appear only once all of them are complete.
     bundle: folder of the weights; the shipped one by default.
+    compute: the device, and what samples how many at once; one after the other on the CPU by default.
     deidentify_key: secret that pseudonyms are made with; see `deidentification.Pseudonyms`.
     progress: hears (stage, share of the whole job from 0 to 1) and may raise to stop.
 
     Returns the report of the first sample. Raises Refusal for input or a request that cannot be used, NotVerified
     where `require_verified` asks for more than came out, and leaves nothing behind then.
     """
-    models = loaded_bundle(bundle)
+    how = compute or Compute()
+    models = loaded_bundle(bundle, how.device)
     asked = resolve(spec, models.config.sampling)
     stages = Stages(progress, asked.samples)
     limits = caps or Caps()
@@ -61,16 +66,18 @@ def run_pipeline(
         asked = replace(asked, series_uid=series.series_uid if asked.series_uid else None)
     discs = stages.run("localise", lambda: steps.localise_discs(models, series.volume))
     with staging(out) as folder:
-        reports = []
-        for number in range(1, asked.samples + 1):
-            reports.append(_one_sample(models, series, discs, asked.for_sample(number), folder, stages))
+        specs = [asked.for_sample(number) for number in range(1, asked.samples + 1)]
+        one = partial(_one_sample, models, series, discs, folder, stages, how)
+        reports = side_by_side(one, specs, how.at_once, stages.halt)
         publish(folder, out)
     return reports[0]
 
 
-def _one_sample(models: Bundle, series: SourceSeries, discs: Discs, spec: Spec, folder: Path, stages: Stages) -> dict[str, Any]:
+def _one_sample(
+    models: Bundle, series: SourceSeries, discs: Discs, folder: Path, job: Stages, how: Compute, spec: Spec
+) -> dict[str, Any]:
     """Paint at one landmark until the result shows what was asked, so many times at most; the best attempt is kept."""
-    stages.begin_sample(spec.sample)
+    stages = job.of_sample(spec.sample)
     landmark = stages.run("landmark", lambda: steps.choose_landmark(series.volume, discs, spec))
     crop = stages.run("crop", lambda: steps.cut_crop(models, series.volume, landmark))
     painter = steps.encoding_once(models)
@@ -78,7 +85,7 @@ def _one_sample(models: Bundle, series: SourceSeries, discs: Discs, spec: Spec, 
     while best.another_is_worth_it:
         stages.begin_attempt(best.next, spec.attempts)
         drawn = spec.for_attempt(best.next)
-        painted = stages.run("sample", partial(steps.paint, painter, crop, landmark, drawn, stages.within_sampling))
+        painted = stages.run("sample", partial(steps.paint, painter, crop, landmark, drawn, stages.within_sampling, how.sample))
         pasted = stages.run("paste", partial(steps.paste, models, series.volume, crop, painted, landmark))
         quality = stages.run("verify", partial(steps.verify, models, series.volume, pasted, discs, landmark, spec))
         best.see(Attempt(best.next, drawn.seed, painted, pasted, quality))

@@ -76,9 +76,17 @@ def run_job(job_id: str, place: Workplace) -> Outcome:
 
     Only a database that does not answer makes this raise; the reaper takes the job back then.
     """
-    claim = place.ledger.claim_next(place.worker) or place.ledger.claim(job_id, place.worker)
-    if claim is None:
-        return Outcome.SKIPPED
+    claim = claim_for(job_id, place)
+    return Outcome.SKIPPED if claim is None else run_claim(claim, place)
+
+
+def claim_for(job_id: str, place: Workplace) -> Claim | None:
+    """Take the job whose turn it is; where there is none, the one of which a message came."""
+    return place.ledger.claim_next(place.worker) or place.ledger.claim(job_id, place.worker)
+
+
+def run_claim(claim: Claim, place: Workplace) -> Outcome:
+    """One attempt at a job that was taken, with its heartbeat."""
     on_hang = place.on_hang
     attempt = Attempt(
         place.ledger,

@@ -55,6 +55,7 @@ def segment_series(
     spec: SegmentSpec | None = None,
     *,
     bundle: Path | None = None,
+    device: str = "cpu",
     series_uid: str | None = None,
     caps: Caps | None = None,
     allow_synthetic: bool = False,
@@ -66,13 +67,14 @@ def segment_series(
     segmentation.nii.gz (values of `segment_names.VALUES`), uncertainty.nii.gz, overlay.png and segmentation.json, the report,
     which is returned. They appear only once all of them are complete.
 
-    bundle: folder of the weights, the shipped one by default. progress: hears (stage, share of the whole from 0 to 1).
+    bundle: folder of the weights, the shipped one by default. device: a name that `find_device` gives.
+    progress: hears (stage, share of the whole from 0 to 1).
 
     Raises Refusal for a series or a request that cannot be used, for a bundle without a segmenter, and where nothing is found.
     """
     tell = progress or (lambda _stage, _share: None)
     asked = spec or SegmentSpec()
-    models, segmenter = _models(bundle)
+    models, segmenter = _models(bundle, device)
     how = asked.ensemble(segmenter.config.ensemble)
     timings: dict[str, float] = {}
     with staging(out) as folder:
@@ -114,9 +116,9 @@ def segment_series(
     return report
 
 
-def _models(folder: Path | None) -> tuple[Bundle, Segmenters]:
+def _models(folder: Path | None, device: str) -> tuple[Bundle, Segmenters]:
     try:
-        models = loaded_bundle(folder)
+        models = loaded_bundle(folder, device)
     except BundleError as error:
         raise Refusal("bad-bundle", "The bundle cannot be used.", str(error)) from error
     if models.segmenter is None:

@@ -19,6 +19,7 @@ from spinepaint.models.inpaint import Decoded, Draw, inpaint
 from spinepaint.models.intensity import IntensityRange
 from spinepaint.models.landmarks import choose_landmark as landmark_index
 from spinepaint.worker.anatomy import Discs, as_vector, localise_discs
+from spinepaint.worker.device import Sampler
 from spinepaint.worker.spec import Spec
 from spinepaint.worker.verify import verify
 
@@ -90,8 +91,10 @@ def cut_crop(models: Bundle, volume: Volume, landmark: Vector) -> Crop:
     return cut(volume, landmark, models.config.crop.extent_mm, models.config.crop.grid)
 
 
-def paint(models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Callable[[float], None]) -> Painted:
-    """Encode, noise by distance from the landmark, denoise, decode."""
+def paint(
+    models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Callable[[float], None], sample: Sampler = inpaint
+) -> Painted:
+    """Encode, noise by distance from the landmark, denoise, decode: alone, or by `sample` beside others."""
     intensity = IntensityRange.of(crop.voxels)
     condition = condition_index(spec.pathology, spec.severity)
     draw = Draw(
@@ -107,7 +110,7 @@ def paint(models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Call
         degree=draw_degree(models.config.sampling, condition, spec.seed),
     )
     normalised = torch.from_numpy(np.ascontiguousarray(intensity.normalise(crop.voxels)))
-    return Painted(inpaint(models.inpainter, normalised, draw, report), intensity)
+    return Painted(sample(models.inpainter, normalised, draw, report), intensity)
 
 
 def encoding_once(models: Bundle) -> Bundle:

@@ -1,4 +1,4 @@
-"""The Celery worker process: receives job ids and runs them, one at a time."""
+"""The Celery worker process: receives job ids and runs them, one at a time or, on a GPU, some together."""
 
 import functools
 import logging
@@ -14,30 +14,47 @@ from celery import Celery, signals
 from celery.worker import state
 from structlog.contextvars import bound_contextvars
 
+from spinepaint.imaging.errors import Refusal
 from spinepaint.logs import start_logging
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Claim, Ledger
 from spinepaint.worker.broker import QUEUE, TASK, make_celery
 from spinepaint.worker.presence import Presence
 from spinepaint.worker.problems import time_problem
-from spinepaint.worker.runner import PipelineFunction, Workplace, run_job
+from spinepaint.worker.runner import PipelineFunction, Workplace
+from spinepaint.worker.together import run_jobs
 
 _log = logging.getLogger(__name__)
 EXIT_HUNG = 70
+EXIT_BROKEN_GPU = 71
+EXIT_UNFIT = 78
 
 
-def register(celery: Celery, place: Workplace) -> None:
-    """Give the application its one task."""
+def register(celery: Celery, place: Workplace, draws: int = 1) -> None:
+    """Give the application its one task; see `run_jobs`."""
 
     def run(job_id: str) -> None:
         try:
             with bound_contextvars(job=job_id):
-                run_job(job_id, place)
+                run_jobs(job_id, place, draws)
         except Exception as error:
             # Celery would log the message, which may quote the input. The reaper takes the job back.
             _log.error("job %s: left to the reaper (%s)", job_id, type(error).__name__)
+        _end_with_broken_gpu()
 
     celery.task(run, name=TASK)
+
+
+def _end_with_broken_gpu() -> None:
+    """End the process where its GPU answers with errors: they stay for its life, and every further job would fail on them."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        _log.error("the GPU answers with errors (%s); the worker process is started again", type(error).__name__)
+        os._exit(EXIT_BROKEN_GPU)
 
 
 def asked_to_stop() -> bool:
@@ -48,10 +65,12 @@ def asked_to_stop() -> bool:
 def make_workplace(settings: Settings, worker: str, scratch: Path, run: PipelineFunction | None) -> Workplace:
     """A workplace over the URLs of `settings`; without `run`, the real pipeline (which imports torch)."""
     if run is None:
+        from spinepaint.worker.device import compute_for
         from spinepaint.worker.pipeline import run_pipeline
 
         key = settings.deidentify_key.get_secret_value()
-        run = functools.partial(run_pipeline, caps=settings.caps, deidentify_key=key)
+        compute = compute_for(settings.device, settings.worker_batch)
+        run = functools.partial(run_pipeline, caps=settings.caps, deidentify_key=key, compute=compute)
     ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
 
     def end_hung_process(claim: Claim) -> None:
@@ -89,8 +108,12 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
     start_logging(settings.log_format)
     signals.setup_logging.connect(_leave_logging_alone)
     celery = make_celery(settings)
-    place = make_workplace(settings, worker, scratch, run)
-    register(celery, place)
+    try:
+        place = make_workplace(settings, worker, scratch, run)
+    except Refusal as refusal:
+        _log.error("the worker cannot start: %s", refusal.detail)
+        sys.exit(EXIT_UNFIT)
+    register(celery, place, settings.worker_batch)
     controller = celery.Worker(
         pool="solo",
         concurrency=1,

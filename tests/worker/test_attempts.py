@@ -149,8 +149,7 @@ def test_stopping_in_a_later_attempt_leaves_nothing(series: Path, tmp_path: Path
 
 def test_progress_moves_in_every_attempt() -> None:
     heard: list[float] = []
-    stages = Stages(lambda _stage, share: heard.append(share), samples=1)
-    stages.begin_sample(1)
+    stages = Stages(lambda _stage, share: heard.append(share), samples=1).of_sample(1)
     for attempt in (1, 2, 3):
         stages.begin_attempt(attempt, 3)
         for stage in ("sample", "paste", "verify"):

@@ -41,7 +41,7 @@ def run_with(
     """The report of a run whose segmenter says `labels` one after the other, and that segmenter."""
     segmenter = recalling(labels, orient(phantom_volume(phantom)).spacing)
     bundle: Bundle = replace(loaded_bundle(None), segmenter=segmenter)
-    monkeypatch.setattr(pipeline, "loaded_bundle", lambda _folder: bundle)
+    monkeypatch.setattr(pipeline, "loaded_bundle", lambda *_: bundle)
     report = run_pipeline(source, SPEC | asked, out)
     network = segmenter.plain
     assert isinstance(network, Recalling)

@@ -59,12 +59,16 @@ def inpaint(
         raise typer.BadParameter(reason, param_hint="--out")
 
     from spinepaint.app.checking import survive_reading
+    from spinepaint.worker.device import compute_for
     from spinepaint.worker.pipeline import run_pipeline
 
     survive_reading(series, series_uid, settings.caps, allow_synthetic=allow_synthetic)
     with unwound_by_sigterm(), progress_bar() as report:
         key = settings.deidentify_key.get_secret_value()
-        result = run_pipeline(series, spec, out, bundle=bundle, progress=report, caps=settings.caps, deidentify_key=key)
+        compute = compute_for(settings.device, settings.worker_batch)
+        result = run_pipeline(
+            series, spec, out, bundle=bundle, compute=compute, progress=report, caps=settings.caps, deidentify_key=key
+        )
     if json:
         print_json(result)
     else:

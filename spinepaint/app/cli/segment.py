@@ -29,9 +29,11 @@ def segment(
         raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
 
     from spinepaint.app.checking import survive_reading
+    from spinepaint.worker.device import find_device
     from spinepaint.worker.segment import SegmentSpec, segment_series
 
-    caps = settings_with().caps
+    settings = settings_with()
+    caps = settings.caps
     survive_reading(series, series_uid, caps, allow_synthetic=allow_synthetic)
     spec = SegmentSpec(diffusion=not plain, steps=steps, samples=samples, seed=seed)
     with unwound_by_sigterm(), progress_bar() as tell:
@@ -40,6 +42,7 @@ def segment(
             out,
             spec,
             bundle=bundle,
+            device=find_device(settings.device),
             series_uid=series_uid,
             caps=caps,
             allow_synthetic=allow_synthetic,

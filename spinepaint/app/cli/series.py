@@ -39,14 +39,17 @@ def localise(
 ) -> None:
     """Find the lumbar discs: centres in patient LPS mm, with a confidence each."""
     from spinepaint.app.checking import survive_reading
+    from spinepaint.worker.device import find_device
     from spinepaint.worker.localise import localise_series
 
-    caps = settings_with().caps
+    settings = settings_with()
+    caps = settings.caps
     survive_reading(series, series_uid, caps, allow_synthetic=allow_synthetic)
     found = localise_series(
         series,
         localiser=localiser.value,
         bundle=bundle,
+        device=find_device(settings.device),
         series_uid=series_uid,
         caps=caps,
         allow_synthetic=allow_synthetic,
