@@ -200,6 +200,27 @@ def test_two_workers_share_a_queue_and_run_no_job_twice(site: Site) -> None:
     assert len(site.runs()) == 10
 
 
+def test_a_worker_that_takes_several_jobs_loses_them_or_gives_them_back_together(tmp_path: Path, valkey_url: str) -> None:
+    site = site_on(tmp_path, valkey_url, job_limit_s=300.0, worker_batch=3)
+    jobs = [site.submit(steps=1_000_000, step_s=0.02) for _ in range(3)]
+    with site.worker() as worker:
+        for job in jobs:
+            wait_for_run(site, job)  # side by side, since none of them ends
+        site.ledger.cancel(jobs[0].id)
+        assert len(set(site.runs())) == 1
+        os.kill(site.runs()[-1], signal.SIGKILL)
+        for job in jobs[1:]:
+            wait_until(lambda job=job: job_now(site.ledger, job).attempts == 2)  # type: ignore[misc]
+            wait_for_run(site, job)
+        assert len(set(site.runs())) == 2
+        worker.terminate()
+        worker.join(60)
+        assert worker.exitcode == 0
+    kept = [job_now(site.ledger, job) for job in jobs]
+    assert [(job.state, job.attempts) for job in kept] == [("cancelled", 1), ("queued", 1), ("queued", 1)]
+    site.ledger.close()
+
+
 def test_a_process_that_hangs_is_replaced_and_its_job_fails_with_the_limit(tmp_path: Path, valkey_url: str) -> None:
     site = site_on(tmp_path, valkey_url, job_limit_s=5.0)  # long enough for the job that does not hang, on a busy machine
     hung = site.submit(do="hang")
