@@ -184,6 +184,9 @@ def test_a_worker_is_healthy_while_it_has_a_process_for_jobs(stand_in: subproces
     supervisor.suspend()  # else it would start another
     for child in supervisor.children():
         child.kill()
+        while child.status() != psutil.STATUS_ZOMBIE:  # its suspended parent does not take it away
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     assert not worker(family(supervisor))
 
 
