@@ -18,8 +18,9 @@ $(VENV)/dev: $(VENV)/run-time
 demo: $(VENV)/run-time
 	$(BIN)/spinepaint demo --out out/demo
 
+# Two processes, a file's tests in one of them; one thread each, since two cores are what is promised.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

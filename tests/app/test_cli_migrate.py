@@ -150,6 +150,12 @@ def test_serving_with_a_worker_says_so_before_it_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_what_is_imported_already_is_not_missing() -> None:
+    # kombu puts a module without a spec in its own place.
+    done = without((), "import kombu\nfrom spinepaint.app.cli.missing import why_no_worker\nassert why_no_worker() is None")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_module_of_no_extra_is_no_extra_s() -> None:
     assert why_missing(ModuleNotFoundError("No module named 'fastapi'", name="fastapi")) is None
     assert "spinepaint[train]" in str(why_missing(ModuleNotFoundError("No module named 'yaml'", name="yaml")))

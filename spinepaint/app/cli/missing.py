@@ -1,6 +1,7 @@
 """Which extra of the package a command needs, where it was installed without."""
 
 import importlib.util
+import sys
 
 MODULES = {
     "worker": (
@@ -22,7 +23,8 @@ def why_missing(error: ModuleNotFoundError) -> str | None:
 
 def why_no_worker() -> str | None:
     """What to install so that a worker can run here; None where it can. Nothing is imported."""
-    missing = [name for name in MODULES["worker"] if importlib.util.find_spec(name) is None]
+    # A module that is imported may have no spec (kombu replaces itself), and find_spec raises then.
+    missing = [name for name in MODULES["worker"] if name not in sys.modules and importlib.util.find_spec(name) is None]
     if not missing:
         return None
     return f"a worker needs {', '.join(missing)}. Install the extra `worker` ({how('worker')}), or serve with --no-worker"
