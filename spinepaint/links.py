@@ -8,6 +8,12 @@ def job_path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def result_links(job_id: str) -> dict[str, str]:
+    """What there is of a job that succeeded."""
+    here = job_path(job_id)
+    return {"result": f"{here}/result", "report": f"{here}/report", "preview": f"{here}/preview.png"}
+
+
 def job_links(job: Job) -> dict[str, str]:
     """What can be done with a job as it stands."""
     here = job_path(job.id)
@@ -17,5 +23,5 @@ def job_links(job: Job) -> dict[str, str]:
     if job.state in ACTIVE:
         links["cancel"] = f"{here}/cancel"
     if job.state == JobState.SUCCEEDED:
-        links |= {"result": f"{here}/result", "report": f"{here}/report", "preview": f"{here}/preview.png"}
+        links |= result_links(job.id)
     return links

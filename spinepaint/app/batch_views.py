@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from spinepaint.links import job_path, result_links
 from spinepaint.store.batches import BatchItem
 from spinepaint.store.models import ACTIVE, Batch, JobState
 
@@ -32,10 +33,9 @@ class BatchItemView(BaseModel):
     @classmethod
     def of(cls, item: BatchItem) -> Self:
         """The view of a ledger row; the source's UID stays out of the spec, as out of a job's view."""
-        here = f"/v1/jobs/{item.job_id}"
-        links = {"self": here}
+        links = {"self": job_path(item.job_id)}
         if item.state == JobState.SUCCEEDED:
-            links |= {"result": f"{here}/result", "report": f"{here}/report", "preview": f"{here}/preview.png"}
+            links |= result_links(item.job_id)
         return cls(
             index=item.index,
             job_id=UUID(item.job_id),

@@ -1,8 +1,6 @@
 """Sends finished jobs to the destinations that were asked for, and tells the ledger what came of it."""
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -14,6 +12,7 @@ from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, DicomDelivery, Ledger
 from spinepaint.store.database import utc_now
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Outgoing, Send, Watch
+from spinepaint.worker.sending import SendingThread
 
 _log = logging.getLogger(__name__)
 LONGEST_WAIT_S = 3600.0
@@ -127,58 +126,23 @@ def _problem(failure: DeliveryFailed) -> dict[str, Any]:
     return Refusal("delivery-failed", title, failure.detail, status=_PROBLEM_STATUS).as_problem()
 
 
-class DeliveryThread:
-    """Delivers beside whatever else a process does, until it is stopped; what it was at is then tried again by another.
-
-    Each destination has a sender of its own while something is due to it, so that none waits for another.
-    """
+class DeliveryThread(SendingThread):
+    """Delivers to destinations beside whatever else a process does."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing runs before `start`."""
-        self._settings = settings
-        self._stop = threading.Event()
-        # Daemons: a destination that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
-        self._senders: dict[str, threading.Thread] = {}
+        super().__init__(settings, "delivery")
 
-    def start(self) -> None:
-        """Begin to deliver, where there is anywhere to deliver to."""
-        if self._settings.destinations:
-            self._thread.start()
+    def wanted(self) -> bool:
+        """Whether there is anywhere to deliver to."""
+        return bool(self._settings.destinations)
 
-    def stop(self, timeout_s: float) -> None:
-        """Take no more deliveries; wait so long, and no longer, for those under way."""
-        self._stop.set()
-        deadline = time.monotonic() + timeout_s
-        for thread in (self._thread, *list(self._senders.values())):
-            if thread.is_alive():
-                thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _run(self) -> None:
-        ledger = Ledger(self._settings.database_url)
+    def looker(self, ledger: Ledger) -> Callable[[], None]:
+        """Begins with each destination that something is due to; its sender goes on until nothing is."""
         deliverer = Deliverer(ledger, ArtifactStore(self._settings.artifacts_url), self._settings)
-        while not self._stop.wait(self._settings.announce_every_s):
-            try:
-                for name in deliverer.destinations_due():
-                    self._send_to(name, deliverer)
-            except Exception as error:
-                _log.error("delivering failed (%s); tried again later", type(error).__name__)
-                self._stop.wait(1.0)
-        for sender in self._senders.values():
-            sender.join()
-        ledger.close()
 
-    def _send_to(self, name: str, deliverer: Deliverer) -> None:
-        """Have what is due to a destination sent, unless its sender is still at it."""
-        before = self._senders.get(name)
-        if before is None or not before.is_alive():
-            sender = threading.Thread(target=self._deliver, args=(name, deliverer), name=f"delivery to {name}", daemon=True)
-            self._senders[name] = sender
-            sender.start()
+        def look() -> None:
+            for name in deliverer.destinations_due():
+                self.begin(name, partial(deliverer.deliver_due, self._stop.is_set, name), f"delivering to {name}")
 
-    def _deliver(self, name: str, deliverer: Deliverer) -> None:
-        try:
-            deliverer.deliver_due(self._stop.is_set, name)
-        except Exception as error:
-            _log.error("delivering to %s failed (%s); tried again later", name, type(error).__name__)
-            self._stop.wait(1.0)
+        return look

@@ -2,8 +2,8 @@
 
 import logging
 import random
-import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from spinepaint.settings import Settings
 from spinepaint.store import Delivery, Ledger
 from spinepaint.store.database import utc_now
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Watch
+from spinepaint.worker.sending import SendingThread
 from spinepaint.worker.webhook_request import payload, post, signed_headers
 
 _log = logging.getLogger(__name__)
@@ -121,57 +122,24 @@ def _problem(failure: DeliveryFailed) -> dict[str, Any]:
     return Refusal("webhook-failed", "The webhook was not taken.", failure.detail, status=502).as_problem()
 
 
-class WebhookThread:
-    """Sends webhooks beside whatever else a process does, until it is stopped; what it was at is then tried again by another.
-
-    Some are sent at once, but none to a receiver that another is on its way to: one that is slow holds up itself only.
-    """
+class WebhookThread(SendingThread):
+    """Sends webhooks beside whatever else a process does. Some go at once, but to a receiver one after the other."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing runs before `start`."""
-        self._settings = settings
-        self._stop = threading.Event()
-        # Daemons: a receiver that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
-        self._senders: dict[str, threading.Thread] = {}
+        super().__init__(settings, "webhooks")
 
-    def start(self) -> None:
-        """Begin to send, where there is a secret to sign with."""
-        if self._settings.webhook.keys:
-            self._thread.start()
+    def wanted(self) -> bool:
+        """Whether there is a secret to sign with."""
+        return bool(self._settings.webhook.keys)
 
-    def stop(self, timeout_s: float) -> None:
-        """Begin no more; wait so long, and no longer, for those under way."""
-        self._stop.set()
-        deadline = time.monotonic() + timeout_s
-        for thread in (self._thread, *list(self._senders.values())):
-            if thread.is_alive():
-                thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _run(self) -> None:
-        ledger = Ledger(self._settings.database_url)
+    def looker(self, ledger: Ledger) -> Callable[[], None]:
+        """Begins what is due."""
         sender = WebhookSender(ledger, self._settings)
-        while not self._stop.wait(self._settings.announce_every_s):
-            try:
-                for due in sender.due():
-                    self._start(sender, due)
-            except Exception as error:
-                _log.error("sending webhooks failed (%s); tried again later", type(error).__name__)
-                self._stop.wait(1.0)
-        for thread in self._senders.values():
-            thread.join()
-        ledger.close()
 
-    def _start(self, sender: WebhookSender, due: Delivery) -> None:
-        self._senders = {receiver: thread for receiver, thread in self._senders.items() if thread.is_alive()}
-        receiver = sender.receiver(due)
-        if receiver not in self._senders and len(self._senders) < self._settings.webhook.senders:
-            thread = threading.Thread(target=self._send, args=(sender, due), name="webhook", daemon=True)
-            self._senders[receiver] = thread
-            thread.start()
+        def look() -> None:
+            for due in sender.due():
+                what = f"sending the webhook of job {due.job_id}"
+                self.begin(sender.receiver(due), partial(sender.send, due), what, self._settings.webhook.senders)
 
-    def _send(self, sender: WebhookSender, due: Delivery) -> None:
-        try:
-            sender.send(due)
-        except Exception as error:
-            _log.error("job %s: the webhook was not sent (%s); tried again later", due.job_id, type(error).__name__)
+        return look

@@ -11,11 +11,11 @@ from spinepaint.imaging.paste import Pasted, paste_blend, paste_difference, past
 from spinepaint.imaging.vocabulary import Fsu, fsu_index
 from spinepaint.imaging.volume import Volume
 from spinepaint.models.bundle import Bundle, draw_degree, guidance_for
-from spinepaint.models.inpaint import METHODS, Decoded, Draw, Inpainter, denoiser, inpaint
+from spinepaint.models.inpaint import METHODS, Decoded, Draw, Inpainter, begin, denoiser, finish, inpaint
 from spinepaint.models.intensity import IntensityRange
-from spinepaint.models.samplers import SAMPLERS, StepHook, evaluations
+from spinepaint.models.placement import half_precision
+from spinepaint.models.samplers import SAMPLERS, StepHook
 from spinepaint.models.schedule import add_noise
-from spinepaint.models.weighting import gaussian_weight
 
 DIFFERENTIAL = "differential"
 BLIND = ":blind"
@@ -83,21 +83,16 @@ def differential(models: Inpainter, crop: Tensor, draw: Draw) -> Decoded:
     A whole-image model: every voxel is at the global time, but until that time has fallen to W·T the voxel is the original
     noised to it. crop (X, Y, Z), normalised; `draw.method` is not looked at.
     """
-    device = next(models.unet.parameters()).device
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        latent = models.autoencoder.encode(crop[None, None].to(device)).float()
-        shape = (latent.shape[2], latent.shape[3], latent.shape[4])
-        gaussian = gaussian_weight(shape, models.extent_mm, draw.landmark_mm, draw.sigma_mm).to(device)
+    begun = begin(models, crop, draw)
+    device = begun.latent.device
+    with torch.inference_mode(), half_precision(device):
         alpha_bar = models.alpha_bar.to(device)
-        everywhere = torch.ones_like(gaussian)
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(draw.seed)).to(device)
-        start = add_noise(latent, noise, alpha_bar[-1]).float()
-        hook = held_until_due(latent, noise, gaussian, alpha_bar)
-        denoise = denoiser(models.unet, latent, everywhere, alpha_bar, draw)
+        everywhere = torch.ones_like(begun.gaussian)
+        start = add_noise(begun.latent, begun.noise, alpha_bar[-1]).float()
+        hook = held_until_due(begun.latent, begun.noise, begun.gaussian, alpha_bar)
+        denoise = denoiser(models.unet, begun.latent, everywhere, alpha_bar, draw)
         sampled = SAMPLERS[draw.solver](denoise, start, everywhere, alpha_bar, draw.steps, hook)
-        both = models.autoencoder.decode(torch.cat([latent, sampled])).float().cpu()
-    calls = evaluations(draw.solver, draw.steps) * (1 if draw.guidance == 1.0 else 2)
-    return Decoded(original=both[0, 0].clone(), edit=both[1, 0].clone(), network_evaluations=calls)
+    return finish(models, begun, sampled)
 
 
 def held_until_due(latent: Tensor, noise: Tensor, change: Tensor, alpha_bar: Tensor) -> StepHook:
