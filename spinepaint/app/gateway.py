@@ -24,6 +24,7 @@ from spinepaint.app.recording import Recorder
 from spinepaint.app.routes import audit, batches, events, jobs, metrics, results, series, service
 from spinepaint.app.security_headers import SecurityHeaders
 from spinepaint.settings import Settings
+from spinepaint.app.warm_reader import WarmReader
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
 
@@ -42,7 +43,7 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
         ledger = Ledger(settings.database_url)
         artifacts = ArtifactStore(settings.artifacts_url)
         app.state.settings, app.state.ledger, app.state.artifacts = settings, ledger, artifacts
-        app.state.intake = Intake(settings, ledger, artifacts)
+        app.state.intake = Intake(settings, ledger, artifacts, app.state.reader)
         app.state.feed = Feed(ledger, app.state.stopping)
         app.state.readiness = Readiness(settings, ledger, artifacts)
         figures = LedgerMetrics(ledger, settings)
@@ -50,6 +51,7 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
         app.state.rates = RateLimits(settings.broker_url)
         yield
         app.state.rates.close()
+        app.state.reader.close()
         app.state.metrics.registry.unregister(figures)
         ledger.close()
 
@@ -66,6 +68,7 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     app.state.stopping = threading.Event()
     app.state.metrics = HttpMetrics()
     for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
+    app.state.reader = WarmReader()
         app.include_router(part.router)
     problems.install(app)
     describe_access(app)

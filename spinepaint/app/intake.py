@@ -10,6 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from spinepaint.app.checking import check_apart
 from spinepaint.app.reader import read_apart
 from spinepaint.app.uploads import Upload
+from spinepaint.app.warm_reader import WarmReader
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
@@ -37,16 +38,17 @@ class Stored:
 class Intake:
     """Takes uploads in, off the event loop."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, artifacts: ArtifactStore) -> None:
-        """Take uploads into this ledger and this store."""
+    def __init__(self, settings: Settings, ledger: Ledger, artifacts: ArtifactStore, reader: WarmReader) -> None:
+        """Take uploads into this ledger and this store, read by what `reader` forks."""
         self._settings = settings
         self._ledger = ledger
         self._artifacts = artifacts
+        self._reader = reader
         self._readers = CapacityLimiter(READERS)
 
     def into(self, ledger: Ledger) -> "Intake":
         """The same, entering what it takes into the ledger as a caller sees it; the readers are shared."""
-        intake = Intake(self._settings, ledger, self._artifacts)
+        intake = Intake(self._settings, ledger, self._artifacts, self._reader)
         intake._readers = self._readers
         return intake
 
@@ -62,7 +64,8 @@ class Intake:
 
     async def check(self, upload: Upload, series_uid: str | None, *, allow_synthetic: bool = False) -> dict[str, Any]:
         """The report of `spinepaint check` for an upload, with the client's own file names."""
-        work = partial(check_apart, upload.source, series_uid, self._settings.caps, allow_synthetic=allow_synthetic)
+        how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
+        work = partial(check_apart, upload.source, series_uid, self._settings.caps, **how)
         report = await to_thread.run_sync(work, limiter=self._readers)
         for item in report["files"]:
             item["file"] = upload.names.get(item["file"], item["file"])
@@ -81,12 +84,14 @@ class Intake:
         if upload.source.is_file():
             spill.mkdir()
         caps = self._settings.caps
-        found = read_apart("read", upload.source, series_uid, caps, spill=spill, allow_synthetic=allow_synthetic)
+        how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
+        found = read_apart("read", upload.source, series_uid, caps, spill=spill, **how)
         return self._enter(found, spill if spill.exists() and any(spill.iterdir()) else upload.folder)[0]
 
     def _store(self, upload: Upload, study_uid: str | None, allow_synthetic: bool) -> Stored:
         caps = self._settings.caps
-        answer = read_apart("store", upload.folder, None, caps, study_uid=study_uid, allow_synthetic=allow_synthetic)
+        how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
+        answer = read_apart("store", upload.folder, None, caps, study_uid=study_uid, **how)
         failures = [failure | {"file": upload.names.get(failure["file"])} for failure in answer["failures"]]
         series = []
         for found in answer["series"]:

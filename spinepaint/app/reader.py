@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,24 @@ from spinepaint.imaging.errors import InstanceReason, Refusal
 TIMEOUT_S = 300.0
 
 
+class ReaderFailed(Exception):
+    """A reader ended without an answer."""
+
+
+def answer_once(request: str) -> str:
+    """What a reader says to a request, in a process that is started for it. Raises ReaderFailed, or TimeoutError."""
+    argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.reader"]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own command
+            argv, input=request, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    except subprocess.CalledProcessError:
+        raise ReaderFailed from None
+    return done.stdout
+
+
 def read_apart(
     task: str,
     source: Path,
@@ -29,6 +48,7 @@ def read_apart(
     spill: Path | None = None,
     study_uid: str | None = None,
     allow_synthetic: bool = False,
+    answer_to: Callable[[str], str] = answer_once,
 ) -> dict[str, Any]:
     """Run `task` on a source, and wait for it.
 
@@ -36,19 +56,16 @@ def read_apart(
     series: each with its name in the source, or in `spill` (a new folder) where it lay in a zip, and its index for
     DICOMweb, None where it cannot be addressed. `store` does that for every series of a DICOMweb store request,
     with `study_uid` the study they must be of, and gives the instances that are not taken. With `allow_synthetic`
-    a series that says it is synthetic is taken. Raises Refusal for input that is not taken, or not read in time.
+    a series that says it is synthetic is taken. `answer_to` hands the request to a process and brings its answer: one that is
+    started for it, or `WarmReader.answer`. Raises Refusal for input that is not taken, or not read in time.
     """
     request: dict[str, Any] = {"task": task, "source": str(source), "series_uid": series_uid, "caps": asdict(caps)}
     request |= {"spill": None if spill is None else str(spill), "study_uid": study_uid, "allow_synthetic": allow_synthetic}
-    argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.reader"]
     try:
-        done = subprocess.run(  # noqa: S603 - our own command
-            argv, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT_S, check=True
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
+        answer: dict[str, Any] = json.loads(answer_to(json.dumps(request)))
+    except TimeoutError:
         raise Refusal("upload-unreadable", "The upload takes too long to read.", "Send a smaller series.") from None
-    except (subprocess.CalledProcessError, json.JSONDecodeError):
+    except (ReaderFailed, json.JSONDecodeError):
         raise Refusal("upload-unreadable", "The upload cannot be read.", "Its files may be damaged.") from None
     if "refusal" in answer:
         refusal = answer["refusal"]
@@ -73,18 +90,23 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"refusal": asdict(refusal)}
 
 
-def _main() -> None:
-    from spinepaint.imaging import reading  # noqa: F401 - before the limit: what is imported is not the upload's
+def prepare() -> None:
+    """Import what reading needs: it is not the upload's, which has its own limit of memory."""
+    import spinepaint.app.reading_tasks  # noqa: F401
 
-    request = json.load(sys.stdin)
+
+def answer_text(request_text: str) -> str:
+    """Do what a request asks for, within its limit of memory; to be called once in a process, which keeps the limit."""
+    prepare()
+    request = json.loads(request_text)
     caps = Caps(**request["caps"])
     limit_memory(caps.reader_memory_bytes)
     try:
         answer = _answer(request)
     except MemoryError:
         answer = {"refusal": asdict(caps.refusal("reader_memory_bytes", "needs more to be read"))}
-    json.dump(answer, sys.stdout)
+    return json.dumps(answer)
 
 
 if __name__ == "__main__":
-    _main()
+    sys.stdout.write(answer_text(sys.stdin.read()))

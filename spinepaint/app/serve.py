@@ -92,6 +92,7 @@ class _Gateway(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._app.state.reader.start()  # the first upload is not to wait for what every reader imports
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             print(f"{READY}http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
