@@ -25,8 +25,8 @@ SERVED = "spinepaint.app.gateway, spinepaint.app.serve, spinepaint.app.cli"
 
 
 def measure() -> dict[str, float]:
-    """Targets: an upload of 17 slices and its job within 0.5 s; `import spinepaint.app` within 1 s, which is asserted; the gateway
-    under 150 MiB, torch not mapped.
+    """Targets: an upload of 17 slices and its job within 0.5 s; `import spinepaint.app` within 1 s, which is asserted; the
+    gateway under 150 MiB, torch not mapped.
 
     The first upload comes while the worker still imports torch beside it; of the later ones it is the median.
     """

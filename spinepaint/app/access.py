@@ -56,7 +56,7 @@ class Access:
             refusal = Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503)
             await problem_response(refusal, {"Retry-After": RETRY_AFTER_S})(scope, receive, send)
             return
-        caller = Caller("") if key is None else Caller(key.tenant, key.id, key.max_queued_jobs)
+        caller = Caller("") if key is None else Caller(key.tenant, key.id, key.max_queued_jobs, key.max_priority)
         scope.setdefault("state", {}).update(caller=caller, ledger=CallerLedger(state.ledger, caller))
         watch = _Watch(state.ledger, key, scope, receive, send)
         await self.app(scope, watch.receive, watch.send)

@@ -15,6 +15,7 @@ from spinepaint.store.errors import UnknownSeries
 from spinepaint.store.jobs import JobOrder
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import Batch, Series
+from spinepaint.store.priorities import Priority
 
 _DRAWN = frozenset({"pathology", "fsu", "severity", "method", "solver", "steps", "landmark_lps_mm", "sigma_mm"})
 """What of a spec says which edit it is: of two items that are the same in this the second has another seed."""
@@ -44,12 +45,10 @@ def _orders(ledger: Ledger, settings: Settings, asked: Sequence[BatchLine]) -> t
     for item in asked:
         source = series[str(item.series_id)]
         spec = _with_seed(item.spec, source, seen)
-        orders.append(
-            JobOrder(
-                source.id, resolved_spec(settings, source, spec), callback_url=spec.callback_url, destination=spec.destination
-            )
-        )
-        identity.append([source.sha256, spec.as_spec(), spec.destination, spec.callback_url])
+        resolved = resolved_spec(settings, source, spec)
+        orders.append(JobOrder(source.id, resolved, spec.callback_url, spec.destination, spec.priority))
+        urgent = [] if spec.priority is Priority.NORMAL else [{"priority": spec.priority}]
+        identity.append([source.sha256, spec.as_spec(), spec.destination, spec.callback_url, *urgent])
     return orders, identity
 
 

@@ -23,6 +23,7 @@ from spinepaint.store.errors import (
     LedgerError,
     NamesJobs,
     NothingToRetry,
+    PriorityNotAllowed,
     QueueFull,
     SeriesHasResults,
     SeriesInUse,
@@ -89,6 +90,9 @@ def refusal_of(error: LedgerError) -> Refusal:
         case QueueFull():
             detail = f"max_queued_jobs is {error.cap} here. Wait for some to end."
             return Refusal("over-cap-max-queued-jobs", "Too many jobs are waiting.", detail, status=429)
+        case PriorityNotAllowed():
+            detail = f"The highest that it may ask for is {error.most}."
+            return Refusal("priority-not-allowed", "This API key may not ask for that priority.", detail, status=403)
         case BadCursor():
             return Refusal("bad-cursor", "The cursor is not one of this list.", "Take it from `next` of a page.")
     return Refusal("conflict", "The ledger refused.", status=409)

@@ -15,6 +15,7 @@ from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity, condition_in
 from spinepaint.links import job_links
 from spinepaint.store.dicom_models import DicomDelivery
 from spinepaint.store.models import Delivery, Job, JobState, Series
+from spinepaint.store.priorities import Priority
 
 MAX_SAMPLES = 64
 ATTEMPTS, MAX_ATTEMPTS = 3, 16
@@ -48,6 +49,8 @@ class EditSpec(BaseModel):
     destination: DestinationName | None = None
     callback_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
     """Where to tell of the job's end, by a signed webhook."""
+    priority: Priority = Priority.NORMAL
+    """What goes first among the caller's jobs; others' jobs are not touched by it."""
 
     @model_validator(mode="after")
     def _severity_of_pathology(self) -> Self:
@@ -59,7 +62,7 @@ class EditSpec(BaseModel):
 
     def as_spec(self) -> dict[str, Any]:
         """Plain JSON values for the pipeline, without what the caller left to it."""
-        left_out = {"series_id", "series_uid", "destination", "callback_url"}
+        left_out = {"series_id", "series_uid", "destination", "callback_url", "priority"}
         # What is not chosen stays out, so that a request from before there was the choice keeps its fingerprint.
         later = {"allow_synthetic": False, "attempts": ATTEMPTS, "require_verified": False}
         left_out |= {name for name, default in later.items() if getattr(self, name) == default}
@@ -158,6 +161,7 @@ class JobView(BaseModel):
 
     id: UUID
     state: JobState
+    priority: Priority
     stage: str | None
     progress: Annotated[float, Field(ge=0, le=1)]
     created_at: datetime
@@ -175,6 +179,7 @@ class JobView(BaseModel):
         return cls(
             id=UUID(job.id),
             state=JobState(job.state),
+            priority=Priority(job.priority),
             stage=job.stage,
             progress=job.progress,
             created_at=job.created_at,

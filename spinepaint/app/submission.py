@@ -25,6 +25,7 @@ from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.errors import UnknownJob
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ACTIVE, Job, JobState, Series
+from spinepaint.store.priorities import Priority
 
 POLL_S = 0.25
 MAX_WAIT_S = 120
@@ -44,6 +45,8 @@ def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, k
     identity = [series.sha256, asked, *([spec.destination] if spec.destination else [])]
     if spec.callback_url is not None:
         identity.append({"callback_url": spec.callback_url})
+    if spec.priority is not Priority.NORMAL:
+        identity.append({"priority": spec.priority})
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ledger.submit_job(
         series.id,
@@ -52,6 +55,7 @@ def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, k
         fingerprint=fingerprint if key else None,
         callback_url=spec.callback_url,
         destination=spec.destination,
+        priority=spec.priority,
         max_attempts=settings.max_attempts,
         queue_cap=settings.max_queued_jobs,
     )

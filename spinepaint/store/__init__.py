@@ -15,6 +15,7 @@ from spinepaint.store.errors import (
     JobActive,
     LedgerError,
     NothingToRetry,
+    PriorityNotAllowed,
     QueueFull,
     SeriesHasResults,
     SeriesInUse,
@@ -26,6 +27,7 @@ from spinepaint.store.jobs import JobOrder, Page
 from spinepaint.store.layout import new_id, result_prefix, source_prefix
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ApiKey, Batch, Delivery, Event, Job, JobState, Series
+from spinepaint.store.priorities import Priority
 from spinepaint.store.signal_models import Tally, Worker
 
 __all__ = [
@@ -56,6 +58,8 @@ __all__ = [
     "Match",
     "NothingToRetry",
     "Page",
+    "Priority",
+    "PriorityNotAllowed",
     "QueueFull",
     "Series",
     "SeriesHasResults",

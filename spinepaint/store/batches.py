@@ -17,6 +17,7 @@ from spinepaint.store.errors import BatchFinished, IdempotencyConflict, NothingT
 from spinepaint.store.jobs import JobOrder, enforce_queue_cap, queued_job, tell_queued
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, Batch, Delivery, Job, JobState, Series
+from spinepaint.store.priorities import require_priorities
 from spinepaint.store.tallies import merge_tallies
 from spinepaint.store.transitions import announce_all, owe_at_end_of_all, record, schedule_attempt_discard
 
@@ -82,8 +83,8 @@ class BatchBook(Database):
         """Queue many jobs, and the messages that will wake workers for them, in one transaction: all of them or none.
 
         The same idempotency key of the same tenant with the same fingerprint returns the first batch. Raises
-        IdempotencyConflict with another fingerprint, UnknownSeries, or QueueFull where the tenant would have more than
-        `queue_cap` queued jobs.
+        IdempotencyConflict with another fingerprint, UnknownSeries, QueueFull where the tenant would have more than `queue_cap`
+        queued jobs, or PriorityNotAllowed.
         """
         tenant = self.tenant if tenant is None else tenant
         batch = Batch(id=new_id(), tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, created_at=utc_now())
@@ -92,6 +93,7 @@ class BatchBook(Database):
                 if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
                     return first
                 enforce_queue_cap(session, tenant, len(orders), queue_cap)
+                require_priorities(session, {order.priority for order in orders})
                 _require_series(session, {order.series_id for order in orders}, tenant)
                 session.add(batch)
                 session.flush()

@@ -42,6 +42,7 @@ class Caller:
     tenant: str
     key_id: str | None = None
     max_queued_jobs: int | None = None
+    max_priority: str | None = None
     touched: Touched = field(default_factory=Touched)
 
 

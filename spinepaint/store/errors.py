@@ -65,5 +65,14 @@ class QueueFull(LedgerError):
         self.cap = cap
 
 
+class PriorityNotAllowed(LedgerError):
+    """The caller's key may not ask for that priority."""
+
+    def __init__(self, most: str) -> None:
+        """`most`: the highest that it may ask for."""
+        super().__init__(f"the highest is {most}")
+        self.most = most
+
+
 class BadCursor(LedgerError, ValueError):
     """The page cursor was not one that this ledger gave out."""

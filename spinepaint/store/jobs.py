@@ -16,17 +16,19 @@ from spinepaint.store.dicom_models import DicomSeries
 from spinepaint.store.errors import AlreadyFinished, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, ApiKey, Event, Job, JobState, Series
+from spinepaint.store.priorities import Priority, queue_rank, require_priorities
 from spinepaint.store.transitions import announce_all, change, owe_at_end, record, schedule_attempt_discard
 
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What a caller asks for: an edit of a series, where to tell when it has ended, and where to deliver the result."""
+    """What a caller asks for: an edit of a series, where to tell when it has ended, where to deliver the result, how urgently."""
 
     series_id: str
     spec: dict[str, Any]
     callback_url: str | None = None
     destination: str | None = None
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,15 @@ class JobBook(Database):
         tenant: str | None = None,
         callback_url: str | None = None,
         destination: str | None = None,
+        priority: Priority = Priority.NORMAL,
         max_attempts: int = 3,
         queue_cap: int | None = None,
     ) -> Job:
         """Queue a job, and the message that will wake a worker for it, in one transaction.
 
         The same idempotency key of the same tenant with the same fingerprint returns the first job. Raises
-        IdempotencyConflict with another fingerprint, UnknownSeries, or QueueFull at `queue_cap` queued jobs of the tenant or at
-        as many as its caller's key may have.
+        IdempotencyConflict with another fingerprint, UnknownSeries, QueueFull at `queue_cap` queued jobs of the tenant or at as
+        many as its caller's key may have, or PriorityNotAllowed.
         """
         tenant = self.tenant if tenant is None else tenant
         try:
@@ -65,7 +68,8 @@ class JobBook(Database):
                 if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
                     return first
                 enforce_queue_cap(session, tenant, 1, queue_cap)
-                order = JobOrder(series_id, spec, callback_url, destination)
+                require_priorities(session, [priority])
+                order = JobOrder(series_id, spec, callback_url, destination, priority)
                 job = _enter(session, order, tenant, max_attempts, idempotency_key=idempotency_key, fingerprint=fingerprint)
             return job
         except IntegrityError:
@@ -182,11 +186,14 @@ def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> 
         id=new_id(),
         tenant=tenant,
         series_id=order.series_id,
+    now = utc_now()
         spec=order.spec,
         callback_url=order.callback_url,
         state=JobState.QUEUED.value,
         max_attempts=max_attempts,
-        created_at=utc_now(),
+        priority=order.priority.value,
+        queue_rank=queue_rank(now, order.priority),
+        created_at=now,
         last_event=1,
         **more,
     )

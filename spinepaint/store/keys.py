@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.models import ApiKey
+from spinepaint.store.priorities import Priority
 
 PREFIX = "sp"
 SECRET_BYTES = 32
@@ -58,6 +59,7 @@ class KeyBook(Database):
         rate_per_s: float | None = None,
         burst: int | None = None,
         max_queued_jobs: int | None = None,
+        max_priority: Priority | None = None,
     ) -> tuple[ApiKey, str]:
         """A new key of a tenant, which may have several: its row, and the key itself, which cannot be read again."""
         key_id = secrets.token_hex(8)
@@ -71,6 +73,7 @@ class KeyBook(Database):
             rate_per_s=rate_per_s,
             burst=burst,
             max_queued_jobs=max_queued_jobs,
+            max_priority=None if max_priority is None else max_priority.value,
             created_at=utc_now(),
             expires_at=expires_at,
             revoked_at=None,

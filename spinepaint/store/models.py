@@ -108,6 +108,9 @@ class Job(Base):
     callback_url: Mapped[str | None] = mapped_column(String(2048))
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[str | None]
+    priority: Mapped[str] = mapped_column(String(16), default="normal", server_default="normal")
+    queue_rank: Mapped[float] = mapped_column(server_default="0")
+    """Where it stands in its tenant's queue, the least first; see `store.priorities`."""
 
     state: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None]
@@ -129,7 +132,7 @@ class Job(Base):
         UniqueConstraint("tenant", "idempotency_key"),
         Index(None, "state", "created_at"),
         Index(None, "tenant", "created_at"),
-        Index(None, "state", "tenant", "created_at"),
+        Index(None, "state", "tenant", "queue_rank"),
         Index(None, "tenant", "started_at"),
         Index(None, "batch_id", "batch_index"),
     )
@@ -194,7 +197,7 @@ class ApiKey(Base):
     """A caller's key: its digest only, never the key. Rows stay once it is revoked, since the audit trail names them.
 
     `rate_per_s` and `burst` are its token bucket, `max_queued_jobs` how many of its jobs may wait; None is the deployment's
-    default. `last_used_at` is right to within a minute.
+    default. `max_priority` is the highest that its jobs may have, None any. `last_used_at` is right to within a minute.
     """
 
     __tablename__ = "keys"
@@ -209,5 +212,6 @@ class ApiKey(Base):
     max_queued_jobs: Mapped[int | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
+    max_priority: Mapped[str | None] = mapped_column(String(16))
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]

@@ -19,8 +19,9 @@ class TurnBook(AttemptBook):
     def claim_next(self, worker: str) -> Claim | None:
         """Take the job whose turn it is; None where none waits that may be run by now.
 
-        The turn is of the tenant of which the fewest jobs run, of several of the one that was served least lately, and of
-        its jobs of the oldest. Each statement reads a few index entries a tenant, however many jobs wait.
+        The turn is of the tenant of which the fewest jobs run, of several of the one that was served least lately, and of its
+        jobs of the one with the least `queue_rank`: the oldest, where priorities do not put another first. Each statement reads a
+        few index entries a tenant, however many jobs wait.
         """
         for _ in range(_TRIES):
             job_id = self.next_turn()
@@ -34,7 +35,7 @@ class TurnBook(AttemptBook):
         """The id of the job whose turn it is."""
         now = utc_now()
         with self.read() as session:
-            found = (_oldest(session, tenant, now) for tenant in session.scalars(waiting_tenants()).all())
+            found = (_first(session, tenant, now) for tenant in session.scalars(waiting_tenants()).all())
             return next((job_id for job_id in found if job_id is not None), None)
 
 
@@ -55,12 +56,12 @@ def _tenants_by_skipping() -> CTE:
     return tenants.union_all(select(following).where(tenants.c.tenant.is_not(None)))
 
 
-def oldest_queued(tenant: str, now: datetime) -> Select[str]:
-    """A tenant's queued job that waits longest, without those that wait for their next attempt."""
+def first_queued(tenant: str, now: datetime) -> Select[str]:
+    """A tenant's queued job that goes first, without those that wait for their next attempt."""
     later = exists().where(Announcement.job_id == Job.id, Announcement.sent_at.is_(None), Announcement.due_at > now)
     mine = select(Job.id).where(Job.state == JobState.QUEUED.value, Job.tenant == tenant, ~later)
-    return mine.order_by(Job.created_at, Job.id).limit(1)
+    return mine.order_by(Job.queue_rank, Job.id).limit(1)
 
 
-def _oldest(session: Session, tenant: str, now: datetime) -> str | None:
-    return session.scalar(oldest_queued(tenant, now))
+def _first(session: Session, tenant: str, now: datetime) -> str | None:
+    return session.scalar(first_queued(tenant, now))

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import sqlite
 
 from spinepaint.store import Ledger, Series, migrate
 from spinepaint.store.database import utc_now
-from spinepaint.store.turns import oldest_queued, waiting_tenants
+from spinepaint.store.turns import first_queued, waiting_tenants
 
 SPEC = {"fsu": "L4-L5"}
 
@@ -94,7 +94,7 @@ def test_no_statement_reads_the_whole_queue(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
     migrate(url)
     ledger = Ledger(url)
-    for statement in (waiting_tenants(), oldest_queued("a", utc_now())):
+    for statement in (waiting_tenants(), first_queued("a", utc_now())):
         sql = statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
         with ledger.read() as session:
             plan = [str(row[3]) for row in session.execute(text(f"EXPLAIN QUERY PLAN {sql}".replace(":", r"\:")))]

@@ -7,10 +7,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from spinepaint.store import Delivery, DicomSeries, migrate
+from spinepaint.store import Delivery, DicomSeries, Ledger, Priority, migrate
 from spinepaint.store.database import SCRIPTS, open_engine
 from spinepaint.store.models import Base
 
@@ -106,3 +106,40 @@ def test_signals_of_operation_come_and_go_and_leave_debts_alone(database_url: st
         assert connection.scalar(text("SELECT attempts FROM deliveries")) == 2
     migrate(database_url)
     engine.dispose()
+
+
+def test_jobs_of_before_priorities_keep_their_order_and_what_refers_to_them(database_url: str) -> None:
+    engine = open_engine(database_url)
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    job = "INSERT INTO jobs (id, tenant, batch_index, spec, state, progress, attempts, max_attempts, created_at, last_event)"
+    event = "INSERT INTO events (job_id, seq, at, type, data) VALUES ('early', 1, :at, 'state', '{}')"
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006")
+        for name, at in (("late", "2026-03-01 12:00:00.000002"), ("early", "2026-03-01 12:00:00.000001")):
+            values = f"('{name}', '', 0, '{{}}', 'queued', 0, 0, 3, :at, 1)"
+            connection.execute(text(f"{job} VALUES {values}"), {"at": f"{at}{_utc(engine)}"})
+        connection.execute(text(event), {"at": f"2026-03-01 12:00:00.000001{_utc(engine)}"})
+    migrate(database_url)
+    ledger = Ledger(database_url)
+    try:
+        assert ledger.next_turn() == "early"
+        early = ledger.get_job("early")
+        assert early is not None and early.priority == Priority.NORMAL
+        assert early.queue_rank == pytest.approx(early.created_at.timestamp(), abs=1e-6)
+        assert [row.seq for row in ledger.events("early")] == [1]
+    finally:
+        ledger.close()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0006")
+        assert connection.scalar(text("SELECT count(*) FROM jobs")) == 2
+        assert connection.scalar(text("SELECT count(*) FROM events")) == 1
+    migrate(database_url)
+    engine.dispose()
+
+
+def _utc(engine: Engine) -> str:
+    """What a time ends with where a database takes the session's zone for one that names none."""
+    return "" if engine.dialect.name == "sqlite" else "+00"

@@ -33,11 +33,15 @@ def create(
     ] = None,
     burst: Annotated[int | None, typer.Option(help="Requests at once; the deployment's by default.", min=1, max=10**6)] = None,
     max_queued_jobs: Annotated[int | None, typer.Option(help="Jobs of this key that may wait.", min=1)] = None,
+    max_priority: Annotated[
+        str | None, typer.Option(help="The highest priority of its jobs: low, normal or high; any by default.")
+    ] = None,
     data: Data = None,
     json: AsJson = False,
 ) -> None:
     """Make a key, and print it: it cannot be shown again."""
     from spinepaint.store.keys import DEFAULT_SCOPES, Scope
+    from spinepaint.store.priorities import Priority
 
     if tenant and not _NAMES.fullmatch(tenant):
         raise typer.BadParameter(
@@ -47,7 +51,11 @@ def create(
         scopes = [Scope(one) for one in scope] if scope else DEFAULT_SCOPES
     except ValueError:
         raise typer.BadParameter(f"one of {', '.join(Scope)}", param_hint="--scope") from None
-    limits: dict[str, Any] = {"rate_per_s": rate, "burst": burst, "max_queued_jobs": max_queued_jobs}
+    try:
+        most = None if max_priority is None else Priority(max_priority)
+    except ValueError:
+        raise typer.BadParameter(f"one of {', '.join(Priority)}", param_hint="--max-priority") from None
+    limits: dict[str, Any] = {"rate_per_s": rate, "burst": burst, "max_queued_jobs": max_queued_jobs, "max_priority": most}
     with _ledger(data, make=True) as ledger:
         row, key = ledger.create_key(name[:255], tenant=tenant, scopes=scopes, expires_at=_moment(expires), **limits)
         ledger.record_audit(tenant=tenant, key_id=row.id, action="keys create", status=0)
@@ -171,5 +179,6 @@ def _tenant(row: "ApiKey") -> str:
 
 def _shown(row: "ApiKey") -> dict[str, Any]:
     moments = {name: getattr(row, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
-    plain = {name: getattr(row, name) for name in ("id", "name", "tenant", "scopes", "rate_per_s", "burst", "max_queued_jobs")}
+    limits = ("rate_per_s", "burst", "max_queued_jobs", "max_priority")
+    plain = {name: getattr(row, name) for name in ("id", "name", "tenant", "scopes", *limits)}
     return plain | {"state": _state(row)} | {name: at and at.isoformat() for name, at in moments.items()}
