@@ -7,9 +7,12 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 CHUNK_BYTES = 1 << 20
+StoreError = BaseError
+"""What a store that does not do as it is told raises, FileNotFoundError aside."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,14 @@ class ArtifactStore:
     def ping(self) -> None:
         """Raise where the store does not answer."""
         obstore.list_with_delimiter(self._store, "ping/")
+
+    def answers(self) -> bool:
+        """Whether the store can be asked at all; where it is away, saying so takes as long as any request's retries."""
+        try:
+            self.ping()
+        except (StoreError, OSError):
+            return False
+        return True
 
     def _write_out(self, key: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -145,13 +145,13 @@ class AttemptBook(Database):
                 schedule_attempt_discard(session, job_id, token, timedelta(0))
         return JobState(job.state) if job is not None else None
 
-    def release(self, job_id: str, token: str) -> bool:
+    def release(self, job_id: str, token: str, again_after: timedelta = timedelta(0)) -> bool:
         """Give a job back uncounted, as when the worker is asked to stop; False where it is lost or cancelled."""
         with self.write() as session:
             job = change(session, job_id, _held(token), state=JobState.QUEUED, attempts=Job.attempts - 1, **_NO_ATTEMPT)
             if job is not None:
                 record(session, job, "state", {"state": JobState.QUEUED.value})
-                announce(session, job_id, utc_now())
+                announce(session, job_id, utc_now() + again_after)
                 schedule_attempt_discard(session, job_id, token, timedelta(0))
         return job is not None
 

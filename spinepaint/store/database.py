@@ -3,13 +3,15 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from spinepaint.store.clock import clock
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
 BUSY_TIMEOUT_MS = 15_000
@@ -18,8 +20,8 @@ MIGRATION_LOCK = 0x5350494E45  # any constant that no other program's advisory l
 
 
 def utc_now() -> datetime:
-    """The present, timezone-aware."""
-    return datetime.now(UTC)
+    """The present by the clock that the ledger's users share, timezone-aware."""
+    return clock.now()
 
 
 def _resolve(database_url: str) -> URL:
@@ -51,6 +53,11 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
+def _agree_on_time(connection: Connection) -> None:
+    if clock.is_due():
+        clock.agree(connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one())
+
+
 def open_engine(database_url: str) -> Engine:
     """An engine for a SQLite file or PostgreSQL.
 
@@ -64,6 +71,8 @@ def open_engine(database_url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "begin", _agree_on_time)
     return engine
 
 
@@ -113,6 +122,15 @@ class Database:
         """A session that sees one state of the database and takes no write lock; its rows stay usable after it."""
         with self._reading() as session:
             yield session
+
+    def now(self) -> datetime:
+        """The present by the database's clock, for those who ask what is due: also a process that has just begun has to know it.
+
+        Raises sqlalchemy.exc.SQLAlchemyError where the database has to be asked, and does not answer.
+        """
+        if self._engine.dialect.name == "postgresql" and clock.is_due():
+            self.ping()
+        return utc_now()
 
     def scrub(self) -> None:
         """Take what was just deleted out of SQLite's write-ahead log too, unless somebody reads at this moment.

@@ -10,9 +10,8 @@ from spinepaint.destinations import Destination, StowDestination
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, DicomDelivery, Ledger
-from spinepaint.store.database import utc_now
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Outgoing, Send, Watch
-from spinepaint.worker.sending import SendingThread
+from spinepaint.worker.sending import SendingThread, recorded
 
 _log = logging.getLogger(__name__)
 LONGEST_WAIT_S = 3600.0
@@ -32,12 +31,12 @@ class Deliverer:
 
     def destinations_due(self) -> list[str]:
         """The names of those that something is due to, also where the settings do not have them."""
-        return self._ledger.due_dicom_destinations(utc_now())
+        return self._ledger.due_dicom_destinations(self._ledger.now())
 
     def deliver_due(self, stopping: Callable[[], bool] = lambda: False, destination: str | None = None) -> int:
         """Try what is due now, one after the other, to one destination or to all; how many were tried."""
         tried = 0
-        for due in self._ledger.due_dicom_deliveries(utc_now(), destination):
+        for due in self._ledger.due_dicom_deliveries(self._ledger.now(), destination):
             if stopping():
                 break
             taken = self._ledger.take_dicom_delivery(due, self._lease)
@@ -62,7 +61,7 @@ class Deliverer:
             _log.error("job %s: delivery to %s stopped on %s", taken.job_id, taken.destination, type(error).__name__)
             self._record(taken, DeliveryFailed(f"The try stopped on {type(error).__name__}.", again=True))
         else:
-            if self._ledger.end_dicom_delivery(taken):
+            if recorded(lambda: self._ledger.end_dicom_delivery(taken), self._lease.total_seconds()):
                 _log.info("job %s: delivered to %s", taken.job_id, taken.destination)
 
     def _send(self, taken: DicomDelivery) -> None:

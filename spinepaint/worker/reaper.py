@@ -11,7 +11,6 @@ from kombu.exceptions import OperationalError
 
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Ledger, LostAttempt
-from spinepaint.store.database import utc_now
 from spinepaint.worker.broker import Broker, make_celery
 
 _log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class Reaper:
 
     def take_back(self) -> list[LostAttempt]:
         """Queue again, or fail, the jobs whose heartbeat stopped."""
-        lost = self._ledger.requeue_stale(utc_now(), timedelta(seconds=self._settings.stale_after_s))
+        lost = self._ledger.requeue_stale(self._ledger.now(), timedelta(seconds=self._settings.stale_after_s))
         for attempt in lost:
             fate = "queued again" if attempt.requeued else "failed"
             _log.warning("job %s: worker %s stopped; %s", attempt.job_id, attempt.worker, fate)
@@ -78,11 +77,11 @@ class Reaper:
         if missing <= 0:
             return 0
         again = timedelta(seconds=self._settings.reannounce_after_s)
-        return len(self._ledger.reannounce(utc_now(), again, missing))
+        return len(self._ledger.reannounce(self._ledger.now(), again, missing))
 
     def delete_discarded(self) -> int:
         """Delete the files that are due for it; how many prefixes."""
-        due = self._ledger.due_discards(utc_now())
+        due = self._ledger.due_discards(self._ledger.now())
         for prefix in due:
             self._artifacts.delete_prefix(prefix)
             self._ledger.mark_discarded(prefix)
@@ -91,8 +90,8 @@ class Reaper:
     def tidy(self) -> None:
         """Fold what was counted, strike out workers that have long been silent, and end what was recorded long enough ago."""
         self._ledger.fold_tallies()
-        self._ledger.forget_workers(utc_now())
-        self._ledger.prune_audit(utc_now() - timedelta(days=self._settings.audit_days))
+        self._ledger.forget_workers(self._ledger.now())
+        self._ledger.prune_audit(self._ledger.now() - timedelta(days=self._settings.audit_days))
 
     def _guard(self, what: str, step: Callable[[], object]) -> None:
         """One debt that cannot be paid must not keep the others from being paid."""

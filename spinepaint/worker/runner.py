@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from spinepaint.imaging.dicom_index import index_instance
 from spinepaint.imaging.errors import Refusal, is_disk_full
 from spinepaint.store import ArtifactStore, Claim, JobState, Ledger, StoredInstance, StoredSeries, by_series, result_prefix
+from spinepaint.store.artifacts import StoreError
 from spinepaint.worker.attempt import Attempt, AttemptLost, OverTime, WorkerStopping
 from spinepaint.worker.problems import disk_problem, internal_problem, memory_problem, time_problem
 
@@ -122,6 +123,10 @@ def _try(claim: Claim, attempt: Attempt, place: Workplace) -> Outcome:
     except Exception as error:
         # The message may quote the input, so the log gets the kind of error and where it arose, and nothing else.
         _log.error("job %s: %s in stage %s at %s", claim.job_id, type(error).__name__, attempt.stage, _where(error))
+        if isinstance(error, StoreError) and not place.artifacts.answers():
+            # No job's fault: were it counted, a bucket that is away for minutes would fail all that wait.
+            later = timedelta(seconds=place.retry_delay_s)
+            return Outcome.RELEASED if place.ledger.release(claim.job_id, claim.token, later) else Outcome.LOST
         # torch has a class of its own for a GPU's memory, and this process need not have imported torch.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             problem = memory_problem(claim, attempt.stage)

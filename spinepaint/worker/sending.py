@@ -6,12 +6,29 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from sqlalchemy.exc import OperationalError
+
 from spinepaint.settings import Settings
 from spinepaint.store import Ledger
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
 """After an error, which would come again at once."""
+
+
+def recorded(record: Callable[[], bool], within_s: float) -> bool:
+    """What `record` says, waiting out a database that is away: what a receiver has taken is sent again for want of its record.
+
+    `within_s` is for how long the sender has it to itself; after that OperationalError is raised.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return record()
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(min(_PAUSE_S, within_s))
 
 
 class SendingThread(ABC):

@@ -2,7 +2,6 @@
 
 import logging
 import random
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -14,9 +13,8 @@ from spinepaint.callbacks import BadCallback, Resolve, parse_callback, resolved
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store import Delivery, Ledger
-from spinepaint.store.database import utc_now
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Watch
-from spinepaint.worker.sending import SendingThread
+from spinepaint.worker.sending import SendingThread, recorded
 from spinepaint.worker.webhook_request import payload, post, signed_headers
 
 _log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ class WebhookSender:
 
     def due(self) -> list[Delivery]:
         """What can be tried now, oldest first."""
-        return self._ledger.due_webhooks(utc_now())
+        return self._ledger.due_webhooks(self._ledger.now())
 
     def send(self, due: Delivery) -> bool:
         """Try one that was seen as due; False where another sender has it."""
@@ -66,7 +64,7 @@ class WebhookSender:
             _log.error("job %s: the webhook stopped on %s", taken.job_id, type(error).__name__)
             self._record(taken, DeliveryFailed(f"The try stopped on {type(error).__name__}.", again=True))
         else:
-            if self._ledger.end_webhook(taken):
+            if recorded(lambda: self._ledger.end_webhook(taken), self._lease.total_seconds()):
                 _log.info("job %s: its caller was told", taken.job_id)
 
     def _send(self, taken: Delivery) -> None:
@@ -78,7 +76,7 @@ class WebhookSender:
         if not self._settings.keys:
             raise DeliveryFailed("The settings of this worker have no secret to sign with.", again=True)
         body = payload(job)
-        headers = signed_headers(f"msg_{taken.id}", int(time.time()), body, self._settings.keys)
+        headers = signed_headers(f"msg_{taken.id}", int(self._ledger.now().timestamp()), body, self._settings.keys)
         holds = partial(self._ledger.holds_webhook, taken)
         with Watch(holds, every_s=_LOOK_EVERY_S, limit_s=self._settings.limit_s) as watch:
             try:

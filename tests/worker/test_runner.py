@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from spinepaint.store import ArtifactStore, Claim, Job, Ledger, Series, result_prefix
+from spinepaint.store.artifacts import Artifact, StoreError
 from spinepaint.store.database import utc_now
 from spinepaint.worker.runner import Outcome, Workplace, run_job
 from tests.worker.workplaces import PATIENT, SOURCE, add_source, job_now, open_stores, paint, wait_until
@@ -104,6 +105,46 @@ def test_too_little_memory_is_tried_again_and_then_told(place: Workplace, submit
     assert problem is not None
     assert problem["type"].endswith("/out-of-memory")
     assert "2 of 2" in problem["detail"]
+
+
+class Away(ArtifactStore):
+    """A store that does not answer until it is `back`."""
+
+    back = False
+
+    def list(self, prefix: str) -> list[Artifact]:
+        if not self.back:
+            raise StoreError("no connection")
+        return super().list(prefix)
+
+    def ping(self) -> None:
+        self.list("ping/")
+
+
+def test_a_store_that_is_away_costs_a_job_no_attempt(place: Workplace, submit: Submit, tmp_path: Path) -> None:
+    away = Away(tmp_path / "artifacts")
+    job = submit()
+    for _ in range(3):
+        assert run_job(job.id, replace(place, artifacts=away)) is Outcome.RELEASED
+    kept = job_now(place.ledger, job)
+    assert (kept.state, kept.attempts) == ("queued", 0)
+    away.back = True
+    assert run_job(job.id, replace(place, artifacts=away)) is Outcome.SUCCEEDED
+    assert job_now(place.ledger, job).attempts == 1
+
+
+def test_a_job_given_back_to_a_store_that_is_away_waits_before_it_is_tried_again(
+    place: Workplace, submit: Submit, tmp_path: Path
+) -> None:
+    job = submit()
+    assert run_job(job.id, replace(place, artifacts=Away(tmp_path / "artifacts"), retry_delay_s=3600.0)) is Outcome.RELEASED
+    assert place.ledger.claim_next("w") is None
+
+
+def test_files_that_a_store_does_not_have_are_the_jobs_own_failure(place: Workplace, submit: Submit) -> None:
+    job = submit()
+    place.artifacts.delete_prefix("sources/")
+    assert [run_job(job.id, place) for _ in range(2)] == [Outcome.RETRIED, Outcome.FAILED]
 
 
 def test_a_full_disk_is_tried_again_and_then_told(place: Workplace, submit: Submit) -> None:
