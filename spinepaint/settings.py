@@ -52,12 +52,28 @@ class Settings(BaseSettings):
     """Requests that a key may make at once after a rest."""
     max_body_bytes: Count = 1 << 20
     """Of a JSON body; uploads have `caps`, batches `max_batch_bytes`."""
+    body_idle_s: Seconds = 60.0
+    """A body of which nothing comes for this long is refused (408)."""
+    body_limit_s: Seconds = 600.0
+    """A body that takes longer is refused (408); a second more for each 100 kB that has come."""
+    max_head_bytes: Annotated[int, Field(ge=4096, le=2**20)] = 16 * 2**10
+    """Of the head of a request: its line and its header fields."""
+    head_timeout_s: Seconds = 10.0
+    """A connection that has not sent a whole head by then is closed (408)."""
+    max_connections: Annotated[int, Field(ge=10)] = 1000
+    """Connections to one gateway at a time; each stream of events is one."""
+    denials_per_s: Annotated[float, Field(gt=0, le=10_000)] = 5.0
+    """Requests a second without a key in force that an address is answered in the long run; further ones are not looked at."""
+    denials_burst: Annotated[int, Field(gt=0, le=1_000_000)] = 50
+    """Such requests that are answered at once after a rest."""
     audit_days: Count = 2190
     """How long the audit trail is kept: six years, as 45 CFR 164.316(b)(2) asks of such records."""
     log_format: Literal["json", "text"] = "json"
     """What the service and its workers write to stderr: a JSON object a line, or lines for people."""
 
     caps: Caps = Caps()
+    max_uploads: Count = 64
+    """Uploads that one gateway takes in at a time at the very most; how many it does depends on how soon it accepts them."""
     max_queued_jobs: Count = 10_000
     """Jobs that may wait for one tenant."""
     max_batch_jobs: Count = 5_000
@@ -83,6 +99,9 @@ class Settings(BaseSettings):
 
     webhook: WebhookSettings = WebhookSettings()
     """How callers are told that a job has ended; SPINEPAINT_WEBHOOK__SECRET switches that on."""
+
+    storing_limit_s: Seconds = 3600.0
+    """An upload that takes longer to store is refused; what a killed gateway had stored of one goes after twice as long."""
 
     max_attempts: Count = 3
     """After this many attempts that stopped or failed, a job fails."""

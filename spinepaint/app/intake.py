@@ -1,6 +1,8 @@
 """From an upload to a series in the ledger: wholly checked first, or nothing is kept."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,8 @@ class Intake:
         if first is not None and self._ledger.store_again(first.id):
             return first, dicom[0]
         alone = not dicom and len(found["files"]) == 1  # perhaps a zip, which is opened only where it is not in a folder
+        limit = timedelta(seconds=self._settings.storing_limit_s)
+        self._ledger.begin_storing(prefix, limit)
         try:
             for file in found["files"]:
                 self._artifacts.put_file(prefix + file["name"], folder / file["name"])
@@ -141,8 +145,13 @@ class Intake:
                 warnings=found["warnings"],
                 artifact_key=prefix + found["files"][0]["name"] if alone else prefix,
                 dicom=dicom,
+                storing_limit=limit,
             )
-        except BaseException:
-            self._artifacts.delete_prefix(prefix)
+        except BaseException as error:
+            # What cannot be deleted now will be: that was planned before there was anything.
+            with suppress(Exception):
+                self._artifacts.delete_prefix(prefix)
+            if isinstance(error, TimeoutError):
+                raise Refusal("storing-timeout", "Storing the upload took too long.", "Send it again.", status=503) from None
             raise
         return series, dicom[0] if dicom else StoredSeries("", "", "", ())

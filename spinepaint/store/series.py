@@ -1,15 +1,16 @@
 """The ledger's series: what was uploaded and where it lies."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_entries import StoredSeries, enter_dicom, renew_dicom
-from spinepaint.store.layout import new_id
+from spinepaint.store.layout import new_id, source_prefix
 from spinepaint.store.models import Discard, Series
 
 
@@ -22,6 +23,15 @@ def schedule_discard(session: Session, prefix: str, due_at: Any) -> None:
 class SeriesBook(Database):
     """Series, by id and by content."""
 
+    def begin_storing(self, prefix: str, limit: timedelta) -> None:
+        """Have what is about to be stored under a prefix deleted again: its gateway may be killed before a series names it.
+
+        `add_series` with the same `limit` takes that back. The files go a second `limit` later, so that nobody deletes them while
+        they are being named.
+        """
+        with self.write() as session:
+            schedule_discard(session, prefix, utc_now() + 2 * limit)
+
     def add_series(
         self,
         *,
@@ -32,11 +42,12 @@ class SeriesBook(Database):
         tenant: str | None = None,
         series_id: str | None = None,
         dicom: Sequence[StoredSeries] = (),
+        storing_limit: timedelta | None = None,
     ) -> Series:
         """Enter a series whose files are already stored under `artifact_key`.
 
         `artifact_key` ends with "/" where it is a folder; `series_id` is given where the key was built from it; `dicom` is
-        what DICOMweb can find of it.
+        what DICOMweb can find of it. Raises TimeoutError where `begin_storing` was called with `storing_limit` longer ago.
         """
         tenant = self.tenant if tenant is None else tenant
         series = Series(
@@ -49,6 +60,8 @@ class SeriesBook(Database):
             created_at=utc_now(),
         )
         with self.write() as session:
+            if storing_limit is not None:
+                _end_storing(session, source_prefix(series.id), storing_limit)
             session.add(series)
             session.flush()
             enter_dicom(session, dicom, tenant=tenant, source_id=series.id)
@@ -72,3 +85,9 @@ class SeriesBook(Database):
         """The same content came once more: it is the last that was stored under its UID. False where it is deleted by now."""
         with self.write() as session:
             return renew_dicom(session, series_id)
+
+
+def _end_storing(session: Session, prefix: str, limit: timedelta) -> None:
+    planned = delete(Discard).where(Discard.prefix == prefix, Discard.due_at > utc_now() + limit)
+    if session.scalar(planned.returning(Discard.prefix)) is None:
+        raise TimeoutError("the files took too long to store")

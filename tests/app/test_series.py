@@ -4,6 +4,7 @@ import io
 import json
 import uuid
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from fastapi.testclient import TestClient
 from pydicom import dcmread
 
 from spinepaint.settings import Settings
-from spinepaint.store.artifacts import ArtifactStore
+from spinepaint.store.artifacts import ArtifactStore, StoreError
 from spinepaint.store.database import utc_now
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
 from tests.imaging.series_factory import make_series
@@ -41,6 +42,33 @@ def test_a_zip(client: TestClient, settings: Settings, zipped: bytes) -> None:
     assert response.status_code == 201
     assert response.json()["instances"] == 7
     assert len(stored(settings)) == 7  # as the files that were in it, so that each instance can be found
+
+
+def test_what_was_stored_of_an_upload_goes_also_where_the_store_fails_and_the_service_dies_of_it(
+    client: TestClient, settings: Settings, upload: Files, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ArtifactStore.put_file
+
+    def put_one(store: ArtifactStore, key: str, path: Path) -> None:
+        if stored(settings):
+            raise StoreError("away")
+        real(store, key, path)
+
+    def delete(store: ArtifactStore, prefix: str) -> int:
+        raise StoreError("away")
+
+    monkeypatch.setattr(ArtifactStore, "put_file", put_one)
+    monkeypatch.setattr(ArtifactStore, "delete_prefix", delete)
+    assert client.post("/v1/series", files=upload).status_code >= 500
+    (left,) = stored(settings)
+    limit = timedelta(seconds=settings.storing_limit_s)
+    assert worker.ledger.due_discards(utc_now() + limit) == []
+    (due,) = worker.ledger.due_discards(utc_now() + 2 * limit)
+    assert left.startswith(due)
+
+
+def test_what_a_series_names_is_not_to_be_deleted(client: TestClient, series_id: str, worker: HandWorker) -> None:
+    assert worker.ledger.due_discards(utc_now() + timedelta(days=1)) == []
 
 
 def test_a_refused_upload_leaves_nothing_and_names_the_instance(

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from spinepaint.store import Ledger, Series, SeriesInUse, UnknownSeries, new_id, source_prefix
@@ -44,3 +46,32 @@ def test_a_deleted_series_leaves_its_finished_jobs_and_owes_the_deletion_of_its_
     assert ledger.due_discards(utc_now()) == ["sources/a/"]
     with pytest.raises(UnknownSeries):
         ledger.delete_series(series.id)
+
+
+def store(ledger: Ledger, limit: timedelta) -> str:
+    """The prefix of a series whose files a gateway has begun to store."""
+    prefix = source_prefix(new_id())
+    ledger.begin_storing(prefix, limit)
+    return prefix
+
+
+def enter(ledger: Ledger, prefix: str, limit: timedelta) -> Series:
+    series_id = prefix.split("/")[1]
+    return ledger.add_series(sha256="0", geometry={}, warnings=[], artifact_key=prefix, series_id=series_id, storing_limit=limit)
+
+
+def test_files_that_no_series_came_to_name_are_deleted_once_nobody_can_name_them_any_more(ledger: Ledger) -> None:
+    hour = timedelta(hours=1)
+    left, named = store(ledger, hour), store(ledger, hour)
+    enter(ledger, named, hour)
+    assert ledger.due_discards(utc_now() + hour) == []
+    assert ledger.due_discards(utc_now() + 2 * hour) == [left]
+
+
+def test_what_took_too_long_to_store_is_no_series(ledger: Ledger) -> None:
+    at_once = timedelta(0)
+    prefix = store(ledger, at_once)
+    with pytest.raises(TimeoutError):
+        enter(ledger, prefix, at_once)
+    assert ledger.list_series() == []
+    assert ledger.due_discards(utc_now()) == [prefix]
