@@ -3,15 +3,18 @@
 import math
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers, State
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spinepaint.app.credentials import OPEN, Denied, key_of, require_in_force, require_scope, required_scope
+from spinepaint.app.denials import Denials
 from spinepaint.app.problems import RETRY_AFTER_S, problem_response
 from spinepaint.app.recording import action_of
 from spinepaint.app.uploads import drain
@@ -47,15 +50,24 @@ class Access:
             await self.app(scope, receive, send)
             return
         state: State = scope["app"].state
+        authorization = Headers(scope=scope).get("authorization")
+        wait_s = state.denials.wait_s(scope, authorization)
+        if wait_s > 0:
+            await _unheard(state.denials, wait_s)(scope, receive, send)
+            return
         try:
             key = await run_in_threadpool(self._admit, state, scope)
         except Denied as denied:
+            if denied.refusal.status == HTTPStatus.UNAUTHORIZED:
+                state.denials.denied(scope)
             await self._deny(denied, scope, receive, send)
             return
         except SQLAlchemyError:
             refusal = Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503)
             await problem_response(refusal, {"Retry-After": RETRY_AFTER_S})(scope, receive, send)
             return
+        if key is not None:
+            state.denials.admitted(authorization)
         caller = Caller("") if key is None else Caller(key.tenant, key.id, key.max_queued_jobs, key.max_priority)
         scope.setdefault("state", {}).update(caller=caller, ledger=CallerLedger(state.ledger, caller))
         watch = _Watch(state.ledger, key, scope, receive, send)
@@ -87,6 +99,13 @@ class Access:
         await drain(Request(scope, receive))
         members = {"scope": denied.scope.value} if denied.scope else {}
         await problem_response(denied.refusal, denied.headers, **members)(scope, receive, send)
+
+
+def _unheard(denials: Denials, wait_s: float) -> Response:
+    """429 for a request that is not looked at."""
+    detail = f"denials_per_s is {denials.per_s:g} here and denials_burst {denials.burst}. Send a key that is in force."
+    refusal = Refusal("over-cap-denials-per-s", "Too many requests came from here without an API key.", detail, status=429)
+    return problem_response(refusal, {"Retry-After": str(math.ceil(wait_s)), "Connection": "close"})
 
 
 class _Watch:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from spinepaint.app.credentials import OPEN, required_scope
+from spinepaint.app.openapi import OF_KEYS
 
 _SCHEME = {
     "type": "http",
@@ -27,6 +28,8 @@ def describe_access(app: FastAPI) -> None:
                 for method, operation in operations.items():
                     scope = required_scope(method.upper(), path)
                     operation["security"] = [] if path in OPEN else [{"key": [] if scope is None else [scope.value]}]
+                    if path not in OPEN:
+                        operation["responses"] |= {str(status): answer for status, answer in OF_KEYS.items()}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
+from spinepaint.app.arriving import Patience, arriving, declared_bytes, patience_of, require_uncompressed
 from spinepaint.app.schemas import EditSpec
-from spinepaint.app.uploads import IDLE_TIMEOUT_S, drain
+from spinepaint.app.uploads import drain
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 
@@ -81,33 +82,25 @@ class Faults:
 async def asked_for(request: Request, settings: Settings) -> list[BatchLine]:
     """The items of a request, in order, none of them looked up yet.
 
-    Raises Refusal: 413 over a cap, 415 for another content type, 400 for what is not JSON, 408 when nothing arrives for a
-    minute; ItemsRefused 422 for what does not fit the schema.
+    Raises Refusal: 413 over a cap, 415 for another content type, 400 for what is not JSON, 408 when it arrives too
+    slowly; ItemsRefused 422 for what does not fit the schema.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refusal("unsupported-encoding", "Compressed bodies are not taken.", "Send it as it is.", status=415)
+    require_uncompressed(request)
     if kind != JSON and kind not in _LINES:
         raise Refusal("unsupported-media-type", f"Send {JSON} or {JSON_LINES}.", "Say so in Content-Type.", status=415)
-    body = await _received(request, settings.max_batch_bytes)
+    body = await _received(request, settings.max_batch_bytes, patience_of(settings))
     return await asyncio.to_thread(_from_lines if kind in _LINES else _from_product, body, settings)
 
 
-async def _received(request: Request, cap: int) -> bytes:
+async def _received(request: Request, cap: int, patience: Patience) -> bytes:
     body = bytearray()
-    stream = request.stream()
-    length = request.headers.get("content-length", "")
     try:
-        _enforce("max_batch_bytes", cap, int(length) if length.isdecimal() else 0)
-        while True:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                return bytes(body)
+        _enforce("max_batch_bytes", cap, declared_bytes(request))
+        async for chunk in arriving(request, patience):
             body += chunk
             _enforce("max_batch_bytes", cap, len(body))
-    except TimeoutError:
-        raise Refusal("upload-timeout", "The upload stalled.", "Send it again.", status=408) from None
+        return bytes(body)
     except ClientDisconnect:
         raise Refusal("malformed-upload", "The body ends too early.", status=400) from None
     except Refusal:

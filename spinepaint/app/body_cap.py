@@ -1,12 +1,11 @@
 """Bodies of JSON are read whole, so they are capped before a route sees them; uploads and batches have caps of their own."""
 
-import asyncio
-
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spinepaint.app.arriving import DEFAULT_PATIENCE, Patience, arriving, declared_bytes, require_uncompressed
 from spinepaint.app.problems import problem_response
-from spinepaint.app.uploads import IDLE_TIMEOUT_S, drain
+from spinepaint.app.uploads import drain
 from spinepaint.imaging.errors import Refusal
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -15,12 +14,13 @@ _STREAMED = frozenset({"/v1/batches"})
 
 
 class BodyCap:
-    """Refuses a JSON body over `max_body_bytes` (413), a compressed one (415), and one that stalls (408)."""
+    """Refuses a JSON body over `max_body_bytes` (413), a compressed one (415), and one that comes too slowly (408)."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, patience: Patience = DEFAULT_PATIENCE) -> None:
         """Wrap `app`, which gets no JSON body of more than `max_body_bytes`."""
         self.app = app
         self._cap = max_body_bytes
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -52,22 +52,13 @@ class BodyCap:
         await self.app(scope, again, send)
 
     async def _read(self, request: Request) -> bytes:
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise Refusal("unsupported-encoding", "Compressed bodies are not taken.", "Send it as it is.", status=415)
-        length = request.headers.get("content-length", "")
-        self._enforce(int(length) if length.isdecimal() and len(length) < 20 else 0)
+        require_uncompressed(request)
+        self._enforce(declared_bytes(request))
         body = bytearray()
-        stream = request.stream()
-        try:
-            while True:
-                async with asyncio.timeout(IDLE_TIMEOUT_S):
-                    chunk = await anext(stream, None)
-                if chunk is None:
-                    return bytes(body)
-                body += chunk
-                self._enforce(len(body))
-        except TimeoutError:
-            raise Refusal("upload-timeout", "The body stalled.", "Send it again.", status=408) from None
+        async for chunk in arriving(request, self._patience):
+            body += chunk
+            self._enforce(len(body))
+        return bytes(body)
 
     def _enforce(self, amount: int) -> None:
         if amount > self._cap:

@@ -12,7 +12,9 @@ from spinepaint.app import dicom_web, problems
 from spinepaint.app.access import Access
 from spinepaint.app.access_openapi import describe_access
 from spinepaint.app.addresses import is_loopback
+from spinepaint.app.arriving import patience_of
 from spinepaint.app.body_cap import BodyCap
+from spinepaint.app.denials import Denials
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
 from spinepaint.app.feed import Feed
 from spinepaint.app.health import Readiness
@@ -67,13 +69,14 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     # Set when the service stops: answers that wait for something then end by themselves.
     app.state.stopping = threading.Event()
     app.state.metrics = HttpMetrics()
+    app.state.denials = Denials(settings.denials_per_s, settings.denials_burst)
     for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
     app.state.reader = WarmReader()
         app.include_router(part.router)
     problems.install(app)
     describe_access(app)
     # From the inside out.
-    app.add_middleware(BodyCap, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyCap, max_body_bytes=settings.max_body_bytes, patience=patience_of(settings))
     app.add_middleware(Recorder)
     app.add_middleware(Access, loopback=is_loopback(settings.host))
     app.add_middleware(Edge, hosts=hosts)

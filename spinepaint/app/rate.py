@@ -1,17 +1,17 @@
 """How often a key may ask: a token bucket a key, in the broker, so that all gateways fill from one."""
 
 import logging
-import threading
 import time
 from typing import Any
 
 import redis
 
+from spinepaint.app.buckets import Buckets
+
 _log = logging.getLogger(__name__)
 TIMEOUT_S = 0.5
 PAUSE_S = 5.0
 """How long the broker is left alone after it did not answer."""
-_MOST_KEYS = 10_000
 
 # Its own clock, so that those of the gateways need not agree. Returns the seconds to wait, as text; "0" where the request may go.
 _TAKE = """
@@ -38,8 +38,7 @@ class RateLimits:
             url = broker_url.replace("redis+socket://", "unix://", 1)
             self._client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
         self._away_until = float("-inf")
-        self._own: dict[str, tuple[float, float]] = {}
-        self._lock = threading.Lock()
+        self._own = Buckets()
 
     def take(self, key_id: str, rate_per_s: float, burst: int) -> float:
         """Take one request of a key's bucket: 0, or in how many seconds there will be one."""
@@ -51,19 +50,9 @@ class RateLimits:
                 _log.warning(
                     "the broker does not answer (%s): rates are limited by each gateway for itself", type(error).__name__
                 )
-        return self._take_own(key_id, rate_per_s, burst, time.monotonic())
+        return self._own.take(key_id, rate_per_s, burst)
 
     def close(self) -> None:
         """Give back the connections."""
         if self._client is not None:
             self._client.close()
-
-    def _take_own(self, key_id: str, rate_per_s: float, burst: int, now: float) -> float:
-        with self._lock:
-            if len(self._own) >= _MOST_KEYS:
-                self._own.clear()
-            tokens, at = self._own.get(key_id, (float(burst), now))
-            tokens = min(float(burst), tokens + (now - at) * rate_per_s)
-            wait_s = 0.0 if tokens >= 1 else (1 - tokens) / rate_per_s
-            self._own[key_id] = (tokens - 1 if tokens >= 1 else tokens, now)
-        return wait_s

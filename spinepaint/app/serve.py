@@ -24,6 +24,7 @@ from fastapi import FastAPI
 
 from spinepaint.app.addresses import is_loopback
 from spinepaint.app.broker import broker_url, private_broker, socket_path, wait_for_broker
+from spinepaint.app.connection import protocol
 from spinepaint.app.edge import LOOPBACK_HOSTS
 from spinepaint.app.gateway import create_app
 from spinepaint.app.processes import Child, Supervisor
@@ -105,6 +106,8 @@ def _run_gateway(settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_S,
+        http=protocol(settings.head_timeout_s, settings.max_connections, settings.max_head_bytes),
+        h11_max_incomplete_event_size=settings.max_head_bytes,
     )
     gateway.run(sockets=[listener])
 

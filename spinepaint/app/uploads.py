@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from spinepaint.app.arriving import DEFAULT_PATIENCE, Patience, arriving, declared_bytes, require_uncompressed
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_FIELD_BYTES = 64 * 1024
-IDLE_TIMEOUT_S = 60.0
 DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_S = 2.0
 
@@ -56,16 +56,18 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, parent: Path, caps: Caps, fields: frozenset[str] = frozenset()) -> AsyncIterator[Upload]:
+async def received(
+    request: Request, parent: Path, caps: Caps, fields: frozenset[str] = frozenset(), patience: Patience = DEFAULT_PATIENCE
+) -> AsyncIterator[Upload]:
     """Stream the request's `files` into a fresh folder in `parent`, and remove it at the end.
 
     `fields` names the text fields that the form may have beside `files`.
 
     Raises Refusal: 413 beyond a limit, 415 for another content type, 400 for a malformed or cut body,
-    408 when nothing arrives for a minute, 422 for a field that is not known.
+    408 when it arrives too slowly, 422 for a field that is not known.
     """
     boundary = boundary_of(request, b"multipart/form-data", "The files go in `files`.")
-    async with streamed(request, parent, caps, boundary, lambda upload: Form(upload, caps, fields)) as upload:
+    async with streamed(request, parent, caps, boundary, lambda upload: Form(upload, caps, fields), patience) as upload:
         if not upload.names:
             raise Refusal("no-files", "The form has no files.", "Send DICOM files, or one zip, as `files`.")
         yield upload
@@ -73,7 +75,12 @@ async def received(request: Request, parent: Path, caps: Caps, fields: frozenset
 
 @asynccontextmanager
 async def streamed(
-    request: Request, parent: Path, caps: Caps, boundary: bytes, make_form: Callable[[Upload], "Form"]
+    request: Request,
+    parent: Path,
+    caps: Caps,
+    boundary: bytes,
+    make_form: Callable[[Upload], "Form"],
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> AsyncIterator[Upload]:
     """Stream a multipart body of whatever kind through the form that `make_form` makes. Raises Refusal as `received` does."""
     parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +88,8 @@ async def streamed(
         upload = Upload(Path(folder))
         form = make_form(upload)
         try:
-            length = request.headers.get("content-length", "")
-            caps.enforce("upload_bytes", int(length) if length.isdecimal() else 0)
-            await _receive(request, boundary, form, caps)
+            caps.enforce("upload_bytes", declared_bytes(request))
+            await _receive(request, boundary, form, caps, patience)
         except Refusal:
             await drain(request)
             raise
@@ -95,31 +101,23 @@ async def streamed(
 def boundary_of(request: Request, media_type: bytes, advice: str) -> bytes:
     """The boundary of a multipart body. Raises Refusal 415 for a body of another kind than `media_type`."""
     kind, options = parse_options_header(request.headers.get("content-type"))
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refusal("unsupported-encoding", "Compressed bodies are not taken.", "Send a zip instead.", status=415)
+    require_uncompressed(request, "Send a zip instead.")
     if kind != media_type or not options.get(b"boundary"):
         raise Refusal("unsupported-media-type", f"Send {media_type.decode()}.", advice, status=415)
     return options[b"boundary"]
 
 
-async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps) -> None:
+async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps, patience: Patience) -> None:
     size = 0
-    stream = request.stream()
     preamble = _Preamble(boundary)
     try:
         parser = MultipartParser(boundary, form.callbacks())
-        while True:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                break
+        async for chunk in arriving(request, patience):
             size += len(chunk)
             caps.enforce("upload_bytes", size)
             parser.write(preamble.rest(chunk))
             await run_in_threadpool(form.flush)
         parser.finalize()
-    except TimeoutError:
-        raise Refusal("upload-timeout", "The upload stalled.", "Send it again.", status=408) from None
     except (FormParserError, ClientDisconnect):
         raise Refusal("malformed-upload", "The multipart body is malformed.", status=400) from None
     if not form.ended:

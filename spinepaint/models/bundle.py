@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -199,7 +200,10 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     if segmenter is not None:
         networks |= segmenter_networks(segmenter)
     for name, network in networks.items():
-        state = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+        try:
+            state = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+        except (OSError, SafetensorError) as error:
+            raise BundleError(f"bundle {folder.name!r}: {name}.safetensors cannot be read") from error
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

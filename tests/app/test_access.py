@@ -188,7 +188,8 @@ def test_an_answer_that_lasts_ends_with_its_key(site: Site, monkeypatch: pytest.
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    app = SimpleNamespace(state=State({"ledger": site.ledger, "settings": site.settings, "rates": site.app.state.rates}))
+    kept = {name: getattr(site.app.state, name) for name in ("settings", "rates", "denials")}
+    app = SimpleNamespace(state=State({"ledger": site.ledger, **kept}))
     scope = {
         "type": "http",
         "method": "GET",

@@ -47,7 +47,9 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, upload: Files) -> Iterator[Scene]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("tenants"), caps=Caps(upload_bytes=1_000_000), webhook={})
+    data = tmp_path_factory.mktemp("tenants")
+    # Every operation is asked without a key below, from one address.
+    settings = Settings(data_dir=data, caps=Caps(upload_bytes=1_000_000), webhook={}, denials_burst=1000)
     with opened(settings) as site:
         owner, foreign = (site.client(site.key(tenant)[1]) for tenant in ("owner", "foreign"))
         series_id = owner.post("/v1/series", files=upload).raise_for_status().json()["id"]

@@ -1,12 +1,13 @@
 """The routes of DICOMweb: STOW-RS, QIDO-RS and WADO-RS (PS3.18 10)."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
+from spinepaint.app.arriving import patience_of
 from spinepaint.app.deps import AllowSynthetic, ArtifactsDep, IntakeDep, LedgerDep, SettingsDep
 from spinepaint.app.dicom_web.media import (
     DICOM_JSON,
@@ -15,11 +16,13 @@ from spinepaint.app.dicom_web.media import (
     instance_representation,
     require_json,
 )
+from spinepaint.app.dicom_web.openapi import DESCRIBED, FOUND, QUERY, RETRIEVED, STORE_BODY, STORED
 from spinepaint.app.dicom_web.query import UID, Query, parse_query
 from spinepaint.app.dicom_web.results import instance_result, series_result, study_result
 from spinepaint.app.dicom_web.retrieve import Archive, bulk_response, frames_response, instances_response, metadata_response
 from spinepaint.app.dicom_web.store import received_instances, require_study, store_response
 from spinepaint.app.edge import LOOPBACK_HOSTS
+from spinepaint.app.openapi import TEXT, named_in
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.dicom_book import Located
@@ -30,25 +33,59 @@ PREFIX = "/dicom-web"
 router = APIRouter(prefix=PREFIX, tags=["dicom-web"], default_response_class=Response)
 _FRAMES = re.compile(r"[0-9]{1,6}(?:,[0-9]{1,6}){0,9999}")
 
+_UID_TEXT = {"type": "string", "maxLength": 64}
+_SCHEMAS: dict[str, Any] = {
+    "study": _UID_TEXT,
+    "series": _UID_TEXT,
+    "instance": _UID_TEXT,
+    "frames": {"type": "string", "pattern": r"^[0-9]{1,6}(,[0-9]{1,6})*$"},
+    "tag": TEXT,
+}
 
-@router.post("/studies")
-@router.post("/studies/{study}")
+
+class Named(NamedTuple):
+    """The UIDs that a path names, which are no parameters of a query beside it."""
+
+    study: str | None
+    series: str | None
+    instance: str | None
+
+
+def _named(request: Request) -> Named:
+    return Named(*(request.path_params.get(name) for name in Named._fields))
+
+
+NamedDep = Annotated[Named, Depends(_named)]
+Route = Callable[..., Any]
+
+
+def _route(*paths: str, method: str = "GET", body: dict[str, Any] | None = None, **options: Any) -> Callable[[Route], Route]:
+    """Answer at each of these paths, and say in the document what each of them names."""
+
+    def added(route: Route) -> Route:
+        for path in paths:
+            extra = {"parameters": [*named_in(path, **_SCHEMAS), *options.get("parameters", ())], **(body or {})}
+            more = {"status_code": 200, "responses": options["responses"], "openapi_extra": extra}
+            router.add_api_route(path, route, methods=[method], **more)
+        return route
+
+    return added
+
+
+@_route("/studies", "/studies/{study}", method="POST", body=STORE_BODY, responses=STORED)
 async def store(
-    request: Request,
-    settings: SettingsDep,
-    intake: IntakeDep,
-    study: str | None = None,
-    allow_synthetic: AllowSynthetic = False,
+    request: Request, named: NamedDep, settings: SettingsDep, intake: IntakeDep, allow_synthetic: AllowSynthetic = False
 ) -> Response:
     """STOW-RS: each series whole in one request, since it is judged as a whole."""
     require_json(request)
-    await require_study(request, study)
-    async with received_instances(request, settings.data_dir / "incoming", settings.caps) as upload:
-        stored = await intake.store(upload, study, allow_synthetic=allow_synthetic)
+    await require_study(request, named.study)
+    incoming, patience = settings.data_dir / "incoming", patience_of(settings)
+    async with received_instances(request, incoming, settings.caps, patience) as upload:
+        stored = await intake.store(upload, named.study, allow_synthetic=allow_synthetic)
     return store_response(stored, _root(request))
 
 
-@router.get("/studies")
+@_route("/studies", responses=FOUND, parameters=QUERY)
 def search_studies(request: Request, ledger: LedgerDep) -> Response:
     """QIDO-RS for studies."""
     query = _query(request, "study")
@@ -56,90 +93,76 @@ def search_studies(request: Request, ledger: LedgerDep) -> Response:
     return _search_response([study_result(study, query, _root(request)) for study in found], query)
 
 
-@router.get("/series")
-@router.get("/studies/{study}/series")
-def search_series(request: Request, ledger: LedgerDep, study: str | None = None) -> Response:
+@_route("/series", "/studies/{study}/series", responses=FOUND, parameters=QUERY)
+def search_series(request: Request, named: NamedDep, ledger: LedgerDep) -> Response:
     """QIDO-RS for series."""
-    query = _query(request, "series", StudyInstanceUID=study)
+    query = _query(request, "series", StudyInstanceUID=named.study)
     found = ledger.search_series(query.matches, query.limit + 1, query.offset)
     root = _root(request)
-    return _search_response([series_result(series, query, root, with_study=study is None) for series in found], query)
+    return _search_response([series_result(series, query, root, with_study=named.study is None) for series in found], query)
 
 
-@router.get("/instances")
-@router.get("/studies/{study}/instances")
-@router.get("/studies/{study}/series/{series}/instances")
-def search_instances(request: Request, ledger: LedgerDep, study: str | None = None, series: str | None = None) -> Response:
+@_route(
+    "/instances",
+    "/studies/{study}/instances",
+    "/studies/{study}/series/{series}/instances",
+    responses=FOUND,
+    parameters=QUERY,
+)
+def search_instances(request: Request, named: NamedDep, ledger: LedgerDep) -> Response:
     """QIDO-RS for instances."""
-    query = _query(request, "instance", StudyInstanceUID=study, SeriesInstanceUID=series)
+    query = _query(request, "instance", StudyInstanceUID=named.study, SeriesInstanceUID=named.series)
     found = ledger.search_instances(query.matches, query.limit + 1, query.offset)
-    root, outside = _root(request), {"with_study": study is None, "with_series": series is None}
+    root, outside = _root(request), {"with_study": named.study is None, "with_series": named.series is None}
     return _search_response([instance_result(at, query, root, **outside) for at in found], query)
 
 
-@router.get("/studies/{study}/metadata")
-@router.get("/studies/{study}/series/{series}/metadata")
-@router.get("/studies/{study}/series/{series}/instances/{instance}/metadata")
-def retrieve_metadata(
-    request: Request, ledger: LedgerDep, study: str, series: str | None = None, instance: str | None = None
-) -> Response:
+@_route(
+    "/studies/{study}/metadata",
+    "/studies/{study}/series/{series}/metadata",
+    "/studies/{study}/series/{series}/instances/{instance}/metadata",
+    responses=DESCRIBED,
+)
+def retrieve_metadata(request: Request, named: NamedDep, ledger: LedgerDep) -> Response:
     """WADO-RS: the attributes, with bulk data by reference."""
     require_json(request)
-    return metadata_response(ledger, _found(ledger, study, series, instance), _root(request))
+    return metadata_response(ledger, _found(ledger, named), _root(request))
 
 
-@router.get("/studies/{study}")
-@router.get("/studies/{study}/series/{series}")
-@router.get("/studies/{study}/series/{series}/instances/{instance}")
-def retrieve(
-    request: Request,
-    settings: SettingsDep,
-    ledger: LedgerDep,
-    artifacts: ArtifactsDep,
-    study: str,
-    series: str | None = None,
-    instance: str | None = None,
-) -> Response:
+@_route(
+    "/studies/{study}",
+    "/studies/{study}/series/{series}",
+    "/studies/{study}/series/{series}/instances/{instance}",
+    responses=RETRIEVED,
+)
+def retrieve(request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep) -> Response:
     """WADO-RS: the instances of a study, of a series, or one."""
-    found = _found(ledger, study, series, instance)
+    found = _found(ledger, named)
     stored = {at.instance.transfer_syntax_uid for at in found}
-    form = instance_representation(request, stored, single=instance is not None)
+    form = instance_representation(request, stored, single=named.instance is not None)
     return instances_response(_archive(artifacts, settings), found, form, _root(request))
 
 
-@router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frames}")
+@_route("/studies/{study}/series/{series}/instances/{instance}/frames/{frames}", responses=RETRIEVED)
 def retrieve_frames(
-    request: Request,
-    settings: SettingsDep,
-    ledger: LedgerDep,
-    artifacts: ArtifactsDep,
-    study: str,
-    series: str,
-    instance: str,
-    frames: str,
+    request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep
 ) -> Response:
     """WADO-RS: frames by number from 1, separated by commas."""
+    frames = request.path_params["frames"]
     if not _FRAMES.fullmatch(frames):
         raise Refusal("invalid-request", "The list of frames is malformed.", "Frames are numbers from 1.", status=400)
-    at = _found(ledger, study, series, instance)[0]
+    at = _found(ledger, named)[0]
     numbers = [int(number) for number in frames.split(",")]
     form = frame_representation(request, at.instance.transfer_syntax_uid, single=len(numbers) == 1)
     return frames_response(_archive(artifacts, settings), at, numbers, form, _root(request))
 
 
-@router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}")
+@_route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}", responses=RETRIEVED)
 def retrieve_bulkdata(
-    request: Request,
-    settings: SettingsDep,
-    ledger: LedgerDep,
-    artifacts: ArtifactsDep,
-    study: str,
-    series: str,
-    instance: str,
-    tag: str,
+    request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep
 ) -> Response:
     """WADO-RS: a long binary value, under the address that the metadata give."""
-    at = _found(ledger, study, series, instance)[0]
+    at, tag = _found(ledger, named)[0], request.path_params["tag"]
     return bulk_response(_archive(artifacts, settings), at, tag, bulk_representation(request), _root(request))
 
 
@@ -174,9 +197,9 @@ def _archive(artifacts: Any, settings: Settings) -> Archive:
     return Archive(artifacts, settings.data_dir / "incoming")
 
 
-def _found(ledger: Ledger, study: str, series: str | None, instance: str | None) -> Sequence[Located]:
-    uids = [uid for uid in (study, series, instance) if uid is not None]
-    found = ledger.locate(study, series, instance) if all(map(UID.fullmatch, uids)) else []
+def _found(ledger: Ledger, named: Named) -> Sequence[Located]:
+    study, *uids = [uid for uid in named if uid is not None]
+    found = ledger.locate(study, named.series, named.instance) if all(map(UID.fullmatch, (study, *uids))) else []
     if not found:
         raise Refusal("not-found", "Nothing is stored under these UIDs.", status=404)
     return found

@@ -10,6 +10,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.responses import JSONResponse, Response
 
+from spinepaint.app.arriving import DEFAULT_PATIENCE, Patience
 from spinepaint.app.dicom_web.media import DICOM, DICOM_JSON, RELATED
 from spinepaint.app.dicom_web.query import UID
 from spinepaint.app.dicom_web.results import attribute
@@ -35,13 +36,15 @@ class _Parts(Form):
 
 
 @asynccontextmanager
-async def received_instances(request: Request, parent: Path, caps: Caps) -> AsyncIterator[Upload]:
+async def received_instances(
+    request: Request, parent: Path, caps: Caps, patience: Patience = DEFAULT_PATIENCE
+) -> AsyncIterator[Upload]:
     """Stream the request's parts into a fresh folder in `parent`, and remove it at the end. Raises Refusal as an upload does."""
     boundary = boundary_of(request, RELATED.encode(), f"Each part is one instance, {DICOM}.")
     _kind, options = parse_options_header(request.headers.get("content-type"))
     if options.get(b"type", b"").lower() != DICOM.encode():
         raise Refusal("unsupported-media-type", f'Send {RELATED}; type="{DICOM}".', status=415)
-    async with streamed(request, parent, caps, boundary, lambda upload: _Parts(upload, caps, frozenset())) as upload:
+    async with streamed(request, parent, caps, boundary, lambda upload: _Parts(upload, caps, frozenset()), patience) as upload:
         if not upload.names:
             raise Refusal("no-files", "The request has no instances.", status=400)
         yield upload

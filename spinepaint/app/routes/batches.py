@@ -7,12 +7,13 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from spinepaint.app.batch_openapi import ACCEPTED, BATCH_BODY, ITEMS_REFUSED, RESULT, UNTIL_IT_ENDS, answers
+from spinepaint.app.batch_openapi import ACCEPTED, BATCH_BODY, ITEMS_REFUSED, RESULT, UNTIL_IT_ENDS
 from spinepaint.app.batch_request import asked_for
 from spinepaint.app.batch_result import batch_result
 from spinepaint.app.batch_submission import submit_batch
 from spinepaint.app.batch_views import BatchDetail, BatchPageView, BatchView, active, batch_path
 from spinepaint.app.deps import ArtifactsDep, LedgerDep, SettingsDep
+from spinepaint.app.openapi import SENT, answers
 from spinepaint.app.problems import problem_response
 from spinepaint.app.submission import IdempotencyKey
 from spinepaint.app.waiting import retry_after_s
@@ -30,7 +31,7 @@ router = APIRouter(prefix="/v1", tags=["batches"])
     status_code=202,
     response_model=BatchView,
     openapi_extra=BATCH_BODY,
-    responses=answers(400, 408, 413, 415, 429, 503, _202=ACCEPTED, _422=ITEMS_REFUSED),
+    responses=answers(*SENT, 429, _202=ACCEPTED, _422=ITEMS_REFUSED),
 )
 async def create_batch(
     request: Request, ledger: LedgerDep, settings: SettingsDep, idempotency_key: IdempotencyKey = None
@@ -41,7 +42,7 @@ async def create_batch(
     return await run_in_threadpool(_accepted, ledger, settings, batch)
 
 
-@router.get("/batches", responses=answers(503))
+@router.get("/batches")
 def list_batches(
     ledger: LedgerDep,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
@@ -53,7 +54,7 @@ def list_batches(
     return BatchPageView(batches=[BatchView.of(batch, counts[batch.id]) for batch in page.batches], next=page.next_cursor)
 
 
-@router.get("/batches/{batch_id}", responses=answers(404, 503, _200=UNTIL_IT_ENDS))
+@router.get("/batches/{batch_id}", responses=answers(404, _200=UNTIL_IT_ENDS))
 def get_batch(
     batch_id: UUID,
     ledger: LedgerDep,
@@ -70,7 +71,16 @@ def get_batch(
     return BatchDetail.with_items(batch, counts, ledger.batch_items(batch.id, state) if items else None)
 
 
-@router.post("/batches/{batch_id}/cancel", responses=answers(404, 409, 503))
+@router.delete("/batches/{batch_id}", status_code=204, responses=answers(404, 409, 503))
+def delete_batch(batch_id: UUID, ledger: LedgerDep) -> None:
+    """Forget a batch of which every item has ended, with its jobs and their results; 409, naming those that have not, until then.
+
+    As with a job, nothing finds them from the answer on, and the files go within seconds.
+    """
+    ledger.delete_batch(str(batch_id))
+
+
+@router.post("/batches/{batch_id}/cancel", responses=answers(404, 409, *SENT))
 def cancel_batch(batch_id: UUID, ledger: LedgerDep) -> BatchView:
     """Cancel every item that has not ended; 409 where all have. What has succeeded stays."""
     return _view(ledger, ledger.cancel_batch(str(batch_id)))
@@ -80,7 +90,7 @@ def cancel_batch(batch_id: UUID, ledger: LedgerDep) -> BatchView:
     "/batches/{batch_id}/retry",
     status_code=202,
     response_model=BatchView,
-    responses=answers(404, 409, 429, 503, _202=ACCEPTED),
+    responses=answers(404, 409, *SENT, 429, _202=ACCEPTED),
 )
 def retry_batch(batch_id: UUID, ledger: LedgerDep, settings: SettingsDep) -> Response:
     """Queue the failed and the cancelled items again, with the same seeds; 409 where there are none.
@@ -90,7 +100,7 @@ def retry_batch(batch_id: UUID, ledger: LedgerDep, settings: SettingsDep) -> Res
     return _accepted(ledger, settings, ledger.retry_batch(str(batch_id), queue_cap=settings.max_queued_jobs))
 
 
-@router.get("/batches/{batch_id}/result", response_class=Response, responses=answers(404, 406, 409, 503, _200=RESULT))
+@router.get("/batches/{batch_id}/result", response_class=Response, responses=answers(404, 406, 409, _200=RESULT))
 def get_batch_result(
     batch_id: UUID,
     ledger: LedgerDep,

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 
 from spinepaint.app.deps import LedgerDep
 from spinepaint.app.feed import Feed, is_last
+from spinepaint.app.openapi import TEXT, answers
 from spinepaint.app.submission import known_job
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import FINISHED, Event, Job
@@ -21,13 +22,14 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 KEEP_ALIVE_S = 15.0
 """Proxies close what is silent for longer than half a minute or so."""
 _REPLAYED_AT_ONCE = 500
+_EVENT = {"type": "object", "properties": {"id": TEXT, "event": TEXT, "data": TEXT}}
 NO_MORE = 204  # tells an EventSource not to connect again
 
 
 @router.get(
     "/events",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, NO_MORE: {"description": "No more"}},
+    responses=answers(404, _200={"content": {"text/event-stream": {"itemSchema": _EVENT}}}, _204={"description": "No more"}),
 )
 async def follow_job(
     job_id: UUID, request: Request, ledger: LedgerDep, last_event_id: Annotated[int, Header(ge=0, le=2**31)] = 0

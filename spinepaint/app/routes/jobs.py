@@ -8,9 +8,11 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from spinepaint.app.arriving import patience_of
 from spinepaint.app.deps import ArtifactsDep, IntakeDep, LedgerDep, SettingsDep, StoppingDep, require_json_body
-from spinepaint.app.openapi import SPEC, multipart
+from spinepaint.app.openapi import BINARY, LOCATION, RETRY_AFTER, SENT, SPEC, answers, multipart
 from spinepaint.app.problems import validation_response
+from spinepaint.app.results import DICOM_PARTS, ZIP
 from spinepaint.app.schemas import InpaintSpec, JobPage, JobRequest, JobView, Uid
 from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_ready, job_views, known_job, preferred_wait_s, submit
 from spinepaint.app.uploads import received
@@ -21,8 +23,17 @@ from spinepaint.store.models import JobState
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
+_ACCEPTED = {"description": "Queued", "headers": RETRY_AFTER | LOCATION}
+_AT_ONCE = {"description": "The result, where `Prefer: wait` was long enough", "content": {ZIP: BINARY, DICOM_PARTS: BINARY}}
 
-@router.post("/jobs", status_code=202, response_model=JobView, dependencies=[Depends(require_json_body)])
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=JobView,
+    dependencies=[Depends(require_json_body)],
+    responses=answers(404, *SENT, 429, _202=_ACCEPTED),
+)
 def create_job(body: JobRequest, ledger: LedgerDep, settings: SettingsDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Queue an edit of a series."""
     series = ledger.source_of(body.series_uid) if body.series_uid else ledger.get_series(str(body.series_id))
@@ -31,7 +42,13 @@ def create_job(body: JobRequest, ledger: LedgerDep, settings: SettingsDep, idemp
     return accepted(ledger, settings, submit(ledger, settings, series, body, idempotency_key))
 
 
-@router.post("/inpaint", status_code=202, response_model=JobView, openapi_extra=multipart(spec=SPEC))
+@router.post(
+    "/inpaint",
+    status_code=202,
+    response_model=JobView,
+    openapi_extra=multipart(spec=SPEC),
+    responses=answers(404, 406, 409, *SENT, 429, _200=_AT_ONCE, _202=_ACCEPTED),
+)
 async def inpaint(
     request: Request,
     settings: SettingsDep,
@@ -44,7 +61,8 @@ async def inpaint(
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
     """Upload and queue in one call; with `Prefer: wait=N` the result itself, if it is ready in time."""
-    async with received(request, settings.data_dir / "incoming", settings.caps, frozenset({"spec"})) as upload:
+    incoming, patience = settings.data_dir / "incoming", patience_of(settings)
+    async with received(request, incoming, settings.caps, frozenset({"spec"}), patience) as upload:
         if "spec" not in upload.fields:
             raise Refusal("invalid-request", "The form has no `spec`.", "Send the edit as JSON in `spec`.")
         try:
@@ -77,7 +95,7 @@ def list_jobs(
     return JobPage(jobs=job_views(ledger, page.jobs), next=page.next_cursor)
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", responses=answers(404, _200={"headers": RETRY_AFTER}))
 def get_job(job_id: UUID, ledger: LedgerDep, settings: SettingsDep, response: Response) -> JobView:
     """A job as it stands; `Retry-After` says when to ask again while it waits."""
     job = known_job(ledger, str(job_id))
@@ -85,7 +103,7 @@ def get_job(job_id: UUID, ledger: LedgerDep, settings: SettingsDep, response: Re
     return job_views(ledger, [job])[0]
 
 
-@router.delete("/jobs/{job_id}", status_code=204)
+@router.delete("/jobs/{job_id}", status_code=204, responses=answers(404, 409))
 def delete_job(job_id: UUID, ledger: LedgerDep) -> None:
     """Forget a job that has ended, with its results, its entries in DICOMweb and what is still owed of it; 409 until then.
 
@@ -94,13 +112,13 @@ def delete_job(job_id: UUID, ledger: LedgerDep) -> None:
     ledger.delete_job(str(job_id))
 
 
-@router.post("/jobs/{job_id}/cancel")
+@router.post("/jobs/{job_id}/cancel", responses=answers(404, 409, *SENT))
 def cancel_job(job_id: UUID, ledger: LedgerDep) -> JobView:
     """Cancel a job that has not ended; 409 once it has."""
     return job_views(ledger, [ledger.cancel(str(job_id))])[0]
 
 
-@router.post("/jobs/{job_id}/deliveries/{destination}/retry", status_code=202)
+@router.post("/jobs/{job_id}/deliveries/{destination}/retry", status_code=202, responses=answers(404, 409, *SENT))
 def retry_delivery(job_id: UUID, destination: str, ledger: LedgerDep) -> JobView:
     """Try a delivery that was given up again; 409 while it is pending, once it is done, or where there is no result."""
     job = known_job(ledger, str(job_id))

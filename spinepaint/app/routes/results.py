@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from spinepaint.app.deps import ArtifactsDep, LedgerDep
+from spinepaint.app.openapi import BINARY, answers
 from spinepaint.app.results import DICOM_PARTS, ZIP, result_response, succeeded
 from spinepaint.app.schemas import MAX_SAMPLES
 from spinepaint.app.submission import known_job
@@ -18,10 +19,11 @@ from spinepaint.store.artifacts import ArtifactStore
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 Sample = Annotated[int, Query(ge=1, le=MAX_SAMPLES, description="Which sample, counted from 1")]
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-@router.get("/result", response_class=Response, responses={200: {"content": {ZIP: _BINARY, DICOM_PARTS: _BINARY}}})
+@router.get(
+    "/result", response_class=Response, responses=answers(404, 406, 409, _200={"content": {ZIP: BINARY, DICOM_PARTS: BINARY}})
+)
 def get_result(
     job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, accept: Annotated[str, Header()] = "*/*"
 ) -> StreamingResponse:
@@ -29,7 +31,7 @@ def get_result(
     return result_response(known_job(ledger, str(job_id)), artifacts, accept)
 
 
-@router.get("/report")
+@router.get("/report", responses=answers(404, 409))
 def get_report(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> dict[str, Any]:
     """The report of one sample, the first where none is named; 404 where there are not as many."""
     job = known_job(ledger, str(job_id))
@@ -40,7 +42,7 @@ def get_report(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample:
     return report
 
 
-@router.get("/preview.png", response_class=Response, responses={200: {"content": {"image/png": _BINARY}}})
+@router.get("/preview.png", response_class=Response, responses=answers(404, 409, _200={"content": {"image/png": BINARY}}))
 def get_preview(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> Response:
     """Before, after and difference at the landmark of one sample, the first where none is named."""
     prefix = succeeded(known_job(ledger, str(job_id)))
