@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     """Such requests that are answered at once after a rest."""
     audit_days: Count = 2190
     """How long the audit trail is kept: six years, as 45 CFR 164.316(b)(2) asks of such records."""
+    retain_results_days: Annotated[float, Field(gt=0)] | None = None
+    """Jobs are deleted with their results so long after they have ended; None keeps them until somebody deletes them."""
+    retain_sources_days: Annotated[float, Field(gt=0)] | None = None
+    """Series are deleted so long after they were last stored or read by a job; their results are not. None keeps them."""
     log_format: Literal["json", "text"] = "json"
     """What the service and its workers write to stderr: a JSON object a line, or lines for people."""
 

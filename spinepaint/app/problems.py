@@ -18,6 +18,7 @@ from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
     BatchFinished,
+    BatchActive,
     IdempotencyConflict,
     JobActive,
     LedgerError,
@@ -81,6 +82,9 @@ def refusal_of(error: LedgerError) -> Refusal:
             )
             return Refusal("series-has-results", "Results were made of this series.", detail, status=409)
         case JobActive():
+        case BatchActive():
+            detail = "Cancel the batch, or wait until all of its items have ended."
+            return Refusal("batch-active", "Items of the batch have not ended.", detail, status=409)
             return Refusal("job-active", "The job has not ended.", "Cancel it first, or wait for it.", status=409)
         case AlreadyFinished():
             return Refusal("already-finished", "The job has ended.", "It cannot be cancelled any more.", status=409)

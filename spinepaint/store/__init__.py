@@ -10,6 +10,7 @@ from spinepaint.store.dicom_models import DicomDelivery, DicomInstance, DicomSer
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
+    BatchActive,
     BatchFinished,
     IdempotencyConflict,
     JobActive,
@@ -36,6 +37,7 @@ __all__ = [
     "ArtifactStore",
     "BadCursor",
     "Batch",
+    "BatchActive",
     "BatchFinished",
     "BatchItem",
     "BatchPage",

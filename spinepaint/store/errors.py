@@ -36,6 +36,10 @@ class SeriesHasResults(NamesJobs):
     """Jobs made results of the series, and nothing says whether they are to go with it."""
 
 
+class BatchActive(NamesJobs):
+    """The batch cannot be deleted: items of it are queued or run."""
+
+
 class JobActive(LedgerError):
     """The job cannot be deleted: it is queued or runs."""
 

@@ -11,6 +11,7 @@ from spinepaint.store.figures import FigureBook
 from spinepaint.store.jobs import JobBook
 from spinepaint.store.keys import KeyBook
 from spinepaint.store.outbox import Outbox
+from spinepaint.store.retention import RetentionBook
 from spinepaint.store.series import SeriesBook
 from spinepaint.store.tallies import TallyBook
 from spinepaint.store.turns import TurnBook
@@ -24,6 +25,7 @@ class Ledger(
     BatchBook,
     BatchSourceBook,
     DeletionBook,
+    RetentionBook,
     TurnBook,
     Outbox,
     DicomBook,

@@ -48,6 +48,7 @@ class Reaper:
         self._guard("announcing again", self.restore_messages)
         self._guard("deleting", self.delete_discarded)
         self._guard("tidying", self.tidy)
+        self._guard("purging", self.purge)
         return lost
 
     def announce(self) -> int:
@@ -92,6 +93,15 @@ class Reaper:
         self._ledger.fold_tallies()
         self._ledger.forget_workers(self._ledger.now())
         self._ledger.prune_audit(self._ledger.now() - timedelta(days=self._settings.audit_days))
+
+    def purge(self) -> int:
+        """Forget a few of the jobs and series that are kept no longer; how many. Their files are deleted in another step."""
+        now, results, sources = self._ledger.now(), self._settings.retain_results_days, self._settings.retain_sources_days
+        gone = 0 if results is None else self._ledger.purge_jobs(now - timedelta(days=results))
+        gone += 0 if sources is None else self._ledger.purge_series(now - timedelta(days=sources))
+        if gone:
+            _log.info("%d jobs, batches and series were kept long enough, and are gone", gone)
+        return gone
 
     def _guard(self, what: str, step: Callable[[], object]) -> None:
         """One debt that cannot be paid must not keep the others from being paid."""

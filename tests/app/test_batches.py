@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from spinepaint.app.gateway import create_app
 from spinepaint.settings import Settings
-from spinepaint.store.database import migrate
+from spinepaint.store.database import migrate, utc_now
 from spinepaint.store.models import JobState
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
 
@@ -324,8 +324,24 @@ def test_cancel_and_retry(client: TestClient, series_ids: list[str], worker: Han
     assert client.get(view["links"]["self"]).json()["counts"]["succeeded"] == 3
 
 
+def test_a_batch_is_deleted_as_a_whole_once_it_has_ended(client: TestClient, series_ids: list[str], worker: HandWorker) -> None:
+    answer = submit(client, series_ids[:1], [EDIT] * 2)
+    here = answer.headers["location"]
+    done, waits = (item["job_id"] for item in items_of(client, answer))
+    worker.deliver(done)
+    active = client.delete(here)
+    assert (active.status_code, problem_type(active), active.json()["jobs"]) == (409, "batch-active", [waits])
+    client.post(f"{here}/cancel").raise_for_status()
+    assert client.delete(here).status_code == 204
+    for path in (here, f"/v1/jobs/{done}", f"/v1/jobs/{waits}", f"/v1/jobs/{done}/result"):
+        assert client.get(path).status_code == 404
+    assert client.get("/v1/batches").json()["batches"] == []
+    assert set(worker.ledger.due_discards(utc_now())) == {f"results/{done}/", f"results/{waits}/"}
+    assert client.get(f"/v1/series/{series_ids[0]}").status_code == 200
+
+
 def test_unknown_and_malformed_batches(client: TestClient) -> None:
-    for method, path in (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("POST", "/retry")):
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/result"), ("POST", "/cancel"), ("POST", "/retry")):
         absent = client.request(method, f"/v1/batches/{uuid.uuid4()}{path}")
         assert (absent.status_code, problem_type(absent)) == (404, "unknown-batch")
         assert client.request(method, f"/v1/batches/1{path}").status_code == 422
@@ -343,6 +359,7 @@ def test_the_openapi_document_tells_every_answer(client: TestClient) -> None:
         ("", "post"): {"202", "400", "408", "413", "415", "422", "429", "503"},
         ("", "get"): {"200", "422", "503"},
         ("/{batch_id}", "get"): {"200", "404", "422", "503"},
+        ("/{batch_id}", "delete"): {"204", "404", "409", "422", "503"},
         ("/{batch_id}/cancel", "post"): {"200", "404", "409", "422", "503"},
         ("/{batch_id}/retry", "post"): {"202", "404", "409", "422", "429", "503"},
         ("/{batch_id}/result", "get"): {"200", "404", "406", "409", "422", "503"},

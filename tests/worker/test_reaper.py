@@ -10,7 +10,7 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from spinepaint.settings import Settings
-from spinepaint.store import ArtifactStore, Ledger, Series, result_prefix
+from spinepaint.store import ArtifactStore, JobOrder, Ledger, Series, result_prefix
 from spinepaint.worker.reaper import Reaper, run_reaper
 from spinepaint.worker.scratch import own_scratch
 from tests.worker.workplaces import add_source, job_now, open_stores, wait_until
@@ -184,3 +184,32 @@ def test_the_scratch_of_ended_processes_is_cleared_and_that_of_living_ones_kept(
     assert list(mine.iterdir()) == []
     assert not left.exists()
     assert alive.exists()
+
+
+def test_what_is_kept_long_enough_leaves_nothing_in_the_store(
+    stores: tuple[Ledger, ArtifactStore], queue: ListQueue, series: Series, tmp_path: Path
+) -> None:
+    ledger, artifacts = stores
+    lone = ledger.submit_job(series.id, {})
+    batch = ledger.submit_batch([JobOrder(series.id, {})] * 2)
+    for job in (lone, *ledger.batch_jobs(batch.id)):
+        claim = ledger.claim(job.id, "w")
+        assert claim is not None
+        prefix = result_prefix(job.id, claim.token)
+        artifacts.put_bytes(f"{prefix}sample-01/preview.png", b"png")
+        assert ledger.succeed(job.id, claim.token, {}, prefix)
+    forever = Reaper(ledger, artifacts, queue, Settings(data_dir=tmp_path))
+    assert forever.purge() == 0
+
+    moment = 1e-9  # days: what is there by now is older
+    at_once = Settings(data_dir=tmp_path, retain_results_days=moment)
+    reaper = Reaper(ledger, artifacts, queue, at_once)
+    assert reaper.purge() == 4
+    reaper.delete_discarded()
+    assert artifacts.list("results/") == [] and artifacts.list("sources/") != []
+    assert (ledger.list_jobs().jobs, ledger.list_batches().batches) == ([], [])
+
+    reaper = Reaper(ledger, artifacts, queue, at_once.model_copy(update={"retain_sources_days": moment}))
+    assert reaper.purge() == 1
+    reaper.delete_discarded()
+    assert artifacts.list("sources/") == [] and ledger.list_series() == []
