@@ -121,8 +121,12 @@ class JobBook(Database):
         return {state: found.get(state.value, 0) for state in JobState}
 
     def queue_depth(self, tenant: str | None = None) -> int:
-        """How many jobs wait for a worker."""
-        return self.count_states(tenant=tenant)[JobState.QUEUED]
+        """How many jobs wait for a worker. Those that have ended, of which there may be millions, are not counted for it."""
+        query = select(func.count()).where(Job.state == JobState.QUEUED.value)
+        if tenant is not None:
+            query = query.where(Job.tenant == tenant)
+        with self.read() as session:
+            return session.scalar(query) or 0
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
         """What happened to a job since event number `after`, in order."""
@@ -182,11 +186,11 @@ def _enforce_cap(session: Session, whose: ColumnElement[bool], new: int, cap: in
 
 def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> Job:
     """The row of a job that has just been asked for."""
+    now = utc_now()
     return Job(
         id=new_id(),
         tenant=tenant,
         series_id=order.series_id,
-    now = utc_now()
         spec=order.spec,
         callback_url=order.callback_url,
         state=JobState.QUEUED.value,

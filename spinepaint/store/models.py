@@ -134,6 +134,8 @@ class Job(Base):
         Index(None, "tenant", "created_at"),
         Index(None, "state", "tenant", "queue_rank"),
         Index(None, "tenant", "started_at"),
+        Index(None, "tenant", "state", "created_at"),
+        Index(None, "key_id", "state", "tenant"),
         Index(None, "batch_id", "batch_index"),
     )
 
@@ -210,8 +212,8 @@ class ApiKey(Base):
     rate_per_s: Mapped[float | None]
     burst: Mapped[int | None]
     max_queued_jobs: Mapped[int | None]
+    max_priority: Mapped[str | None] = mapped_column(String(16))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
-    max_priority: Mapped[str | None] = mapped_column(String(16))
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
