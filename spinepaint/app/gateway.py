@@ -12,6 +12,7 @@ from spinepaint.app import dicom_web, problems
 from spinepaint.app.access import Access
 from spinepaint.app.access_openapi import describe_access
 from spinepaint.app.addresses import is_loopback
+from spinepaint.app.admission import Admission
 from spinepaint.app.arriving import patience_of
 from spinepaint.app.body_cap import BodyCap
 from spinepaint.app.denials import Denials
@@ -25,8 +26,8 @@ from spinepaint.app.rate import RateLimits
 from spinepaint.app.recording import Recorder
 from spinepaint.app.routes import audit, batches, events, jobs, metrics, results, series, service
 from spinepaint.app.security_headers import SecurityHeaders
-from spinepaint.settings import Settings
 from spinepaint.app.warm_reader import WarmReader
+from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
 
@@ -42,9 +43,10 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # What a killed gateway had begun to receive.
         shutil.rmtree(settings.data_dir / "incoming", ignore_errors=True)
-        ledger = Ledger(settings.database_url)
+        ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
         artifacts = ArtifactStore(settings.artifacts_url)
         app.state.settings, app.state.ledger, app.state.artifacts = settings, ledger, artifacts
+        app.state.admission = Admission(settings.max_uploads)
         app.state.intake = Intake(settings, ledger, artifacts, app.state.reader)
         app.state.feed = Feed(ledger, app.state.stopping)
         app.state.readiness = Readiness(settings, ledger, artifacts)
@@ -52,8 +54,8 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
         app.state.metrics.registry.register(figures)
         app.state.rates = RateLimits(settings.broker_url)
         yield
-        app.state.rates.close()
         app.state.reader.close()
+        app.state.rates.close()
         app.state.metrics.registry.unregister(figures)
         ledger.close()
 
@@ -70,8 +72,8 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     app.state.stopping = threading.Event()
     app.state.metrics = HttpMetrics()
     app.state.denials = Denials(settings.denials_per_s, settings.denials_burst)
-    for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
     app.state.reader = WarmReader()
+    for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
         app.include_router(part.router)
     problems.install(app)
     describe_access(app)

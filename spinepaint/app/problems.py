@@ -12,13 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from spinepaint.app.admission import Busy
 from spinepaint.app.waiting import retry_after_s
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
-    BatchFinished,
     BatchActive,
+    BatchFinished,
     IdempotencyConflict,
     JobActive,
     LedgerError,
@@ -81,10 +82,10 @@ def refusal_of(error: LedgerError) -> Refusal:
                 "Say ?results=delete to delete them with it, or ?results=keep."
             )
             return Refusal("series-has-results", "Results were made of this series.", detail, status=409)
-        case JobActive():
         case BatchActive():
             detail = "Cancel the batch, or wait until all of its items have ended."
             return Refusal("batch-active", "Items of the batch have not ended.", detail, status=409)
+        case JobActive():
             return Refusal("job-active", "The job has not ended.", "Cancel it first, or wait for it.", status=409)
         case AlreadyFinished():
             return Refusal("already-finished", "The job has ended.", "It cannot be cancelled any more.", status=409)
@@ -129,7 +130,8 @@ async def _database(_request: Request, _error: Exception) -> ProblemResponse:
 
 
 def _answer(refusal: Refusal, **members: Any) -> ProblemResponse:
-    return problem_response(refusal, {"Retry-After": RETRY_AFTER_S} if refusal.status in (429, 503) else None, **members)
+    again_s = str(refusal.retry_after_s) if isinstance(refusal, Busy) else RETRY_AFTER_S
+    return problem_response(refusal, {"Retry-After": again_s} if refusal.status in (429, 503) else None, **members)
 
 
 async def _framework(request: Request, error: Exception) -> Response:

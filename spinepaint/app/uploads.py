@@ -7,7 +7,7 @@ client which of its files a refusal is about. Nothing of a client's name reaches
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from spinepaint.app.admission import Busy, Turn, admission_of, waits_to_send
 from spinepaint.app.arriving import DEFAULT_PATIENCE, Patience, arriving, declared_bytes, require_uncompressed
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MAX_FIELD_BYTES = 64 * 1024
 DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_S = 2.0
+BUSY_DRAIN_S = 30.0
+"""For one that is refused because others are under way: then its client is as slow as everything."""
 
 
 @dataclass
@@ -82,19 +85,30 @@ async def streamed(
     make_form: Callable[[Upload], "Form"],
     patience: Patience = DEFAULT_PATIENCE,
 ) -> AsyncIterator[Upload]:
-    """Stream a multipart body of whatever kind through the form that `make_form` makes. Raises Refusal as `received` does."""
+    """Stream a multipart body of whatever kind through the form that `make_form` makes.
+
+    Raises Refusal as `received` does, and Busy (429) before any of the body where too many uploads are under way.
+    """
+    admission = admission_of(request)
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="upload-", dir=parent) as folder:
-        upload = Upload(Path(folder))
+    with ExitStack() as stack:
+        try:
+            turn = stack.enter_context(admission.turn())
+        except Busy:
+            if not waits_to_send(request):
+                await drain(request, BUSY_DRAIN_S)
+            raise
+        upload = Upload(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upload-", dir=parent))))
         form = make_form(upload)
         try:
             caps.enforce("upload_bytes", declared_bytes(request))
-            await _receive(request, boundary, form, caps, patience)
+            await _receive(request, boundary, form, caps, patience, turn)
         except Refusal:
             await drain(request)
             raise
         finally:
             form.close()
+        admission.received(turn)
         yield upload
 
 
@@ -107,14 +121,13 @@ def boundary_of(request: Request, media_type: bytes, advice: str) -> bytes:
     return options[b"boundary"]
 
 
-async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps, patience: Patience) -> None:
-    size = 0
+async def _receive(request: Request, boundary: bytes, form: "Form", caps: Caps, patience: Patience, turn: Turn) -> None:
     preamble = _Preamble(boundary)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         async for chunk in arriving(request, patience):
-            size += len(chunk)
-            caps.enforce("upload_bytes", size)
+            turn.size += len(chunk)
+            caps.enforce("upload_bytes", turn.size)
             parser.write(preamble.rest(chunk))
             await run_in_threadpool(form.flush)
         parser.finalize()
@@ -150,11 +163,11 @@ class _Preamble:
         return b""
 
 
-async def drain(request: Request) -> None:
+async def drain(request: Request, within_s: float = DRAIN_S) -> None:
     """Read a little more of a refused body: a client that is still sending would not see the answer."""
     left = DRAIN_BYTES
     with suppress(Exception):
-        async with asyncio.timeout(DRAIN_S):
+        async with asyncio.timeout(within_s):
             async for chunk in request.stream():
                 left -= len(chunk)
                 if left < 0:
