@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fuzz bench test-e2e test-deploy images clean
+.PHONY: demo test check chaos fuzz fuzz-api bench test-e2e test-deploy images clean
 
 $(VENV)/run-time: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +31,17 @@ check: $(VENV)/dev
 # 100,000 spoilt files through the reader, in a process of bounded memory; `make test` does it for two minutes.
 fuzz: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases 100000
+
+# schemathesis over every operation of the OpenAPI document, with and without keys, for hours rather than minutes if
+# EXAMPLES says so; `make test` does some of it.
+EXAMPLES ?= 200
+fuzz-api: $(VENV)/dev
+	OMP_NUM_THREADS=1 SPINEPAINT_FUZZ_API=$(EXAMPLES) $(BIN)/python -m pytest tests/api --timeout=0
+
+# 500 jobs while workers, gateways, broker, database and bucket are killed and clocks jump; `make test` does some of it.
+# `python -m tests.chaos --help` for more or less of it, and for the same again.
+chaos: $(VENV)/dev
+	$(BIN)/python -m tests.chaos --jobs 500
 
 # Against a real Orthanc, by DICOMweb and DIMSE. Needs Debian packages: installs them where it may, else says which.
 test-e2e: $(VENV)/dev
