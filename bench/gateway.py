@@ -1,4 +1,4 @@
-"""What the gateway costs: seconds from an upload to its job, imports, and resident memory before and after a job.
+"""What the gateway costs: seconds from an upload to its job, from a cancel to a free worker, imports, and resident memory.
 
 Seconds of the CPU are told beside those of the clock, since these depend on what else the machine does.
 """
@@ -9,7 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -18,7 +21,7 @@ from spinepaint.training.phantom import make_phantom, write_series
 
 READY = "Spinepaint listens on "
 SPEC = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small", "steps": 2}
-UPLOADS = 5
+UPLOADS, CANCELS = 5, 5
 IMPORT_TARGET_S = 1.0
 SERVED = "spinepaint.app.gateway, spinepaint.app.serve, spinepaint.app.cli"
 """What `spinepaint serve` has imported once it answers."""
@@ -26,7 +29,7 @@ SERVED = "spinepaint.app.gateway, spinepaint.app.serve, spinepaint.app.cli"
 
 def measure() -> dict[str, float]:
     """Targets: an upload of 17 slices and its job within 0.5 s; `import spinepaint.app` within 1 s, which is asserted; the
-    gateway under 150 MiB, torch not mapped.
+    gateway under 150 MiB, torch not mapped; a worker that samples is free within 2 s of a cancel.
 
     The first upload comes while the worker still imports torch beside it; of the later ones it is the median.
     """
@@ -52,6 +55,7 @@ def measure() -> dict[str, float]:
                         taken.append(seconds)
                         client.post(f"/v1/jobs/{job['id']}/cancel")
                     cpu_s = (_cpu_s(gateway) - before) / UPLOADS
+                    freed = [_freed_s(client, paths) for _ in range(CANCELS)]
                 torch = any("libtorch" in part.path for part in gateway.memory_maps())
             finally:
                 service.terminate()
@@ -65,6 +69,8 @@ def measure() -> dict[str, float]:
         "upload_and_submit_first_s": first_s,
         "upload_and_submit_s": sorted(taken)[UPLOADS // 2],
         "upload_submit_cancel_gateway_cpu_s": cpu_s,
+        "cancel_while_sampling_to_next_start_s": sorted(freed)[CANCELS // 2],
+        "cancel_while_sampling_to_next_start_longest_s": max(freed),
     }
 
 
@@ -81,17 +87,33 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _accepted(client: httpx.Client, paths: list[Path]) -> tuple[float, dict[str, str]]:
+def _freed_s(client: httpx.Client, paths: list[Path]) -> float:
+    """Seconds from when a job that samples is cancelled until its worker has taken the next, by the ledger's times."""
+    _, cancelled = _accepted(client, paths, steps=1000)
+    _, following = _accepted(client, paths)
+    _until(client, cancelled, lambda job: job["stage"] == "sample" and job["progress"] > 0.2)
+    ended = client.post(f"/v1/jobs/{cancelled['id']}/cancel").raise_for_status().json()["finished_at"]
+    started = _until(client, following, lambda job: job["started_at"] is not None)["started_at"]
+    _until(client, following, lambda job: job["finished_at"] is not None)
+    return (datetime.fromisoformat(started) - datetime.fromisoformat(ended)).total_seconds()
+
+
+def _accepted(client: httpx.Client, paths: list[Path], **more: int) -> tuple[float, dict[str, Any]]:
     files = [("files", (path.name, path.read_bytes())) for path in paths]
     began = time.perf_counter()
-    job: dict[str, str] = client.post("/v1/inpaint", files=files, data={"spec": json.dumps(SPEC)}).raise_for_status().json()
+    job = client.post("/v1/inpaint", files=files, data={"spec": json.dumps(SPEC | more)}).raise_for_status().json()
     return time.perf_counter() - began, job
 
 
-def _ended(client: httpx.Client, job: dict[str, str]) -> None:
-    while job["state"] not in ("succeeded", "failed"):
-        time.sleep(0.5)
+def _until(client: httpx.Client, job: dict[str, Any], holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    while not holds(job):
+        time.sleep(0.1)
         job = client.get(f"/v1/jobs/{job['id']}").raise_for_status().json()
+    return job
+
+
+def _ended(client: httpx.Client, job: dict[str, Any]) -> None:
+    job = _until(client, job, lambda job: job["finished_at"] is not None)
     if job["state"] == "failed":
         raise RuntimeError(str(job["problem"]))
     client.get(f"/v1/jobs/{job['id']}/result").raise_for_status()

@@ -32,3 +32,17 @@ def paint(
     report = {"spec": dict(spec)}
     (sample / "report.json").write_text(json.dumps(report))
     return report
+
+
+def endless(
+    source: Path,
+    spec: Mapping[str, Any],
+    out: Path,
+    *,
+    bundle: Path | None = None,
+    progress: Callable[[str, float], None],
+) -> dict[str, Any]:
+    """Sample until somebody stops it."""
+    while True:
+        progress("sample", 0.5)
+        time.sleep(STEP_S)

@@ -121,6 +121,20 @@ def submit(service: Service, series_id: str, steps: int) -> str:
     return str(answer.raise_for_status().json()["id"])
 
 
+def test_a_job_cancelled_over_http_frees_the_worker_for_the_next(tmp_path: Path, upload: Files) -> None:
+    service = Service(tmp_path / "data", "tests.app.standin:endless")
+    try:
+        series_id = service.client.post("/v1/series", files=upload).json()["id"]
+        cancelled, following = submit(service, series_id, 1), submit(service, series_id, 1)
+        until(lambda: _state(service, cancelled) == "running")
+        assert _state(service, following) == "queued"
+        assert service.client.post(f"/v1/jobs/{cancelled}/cancel").json()["state"] == "cancelled"
+        until(lambda: _state(service, following) == "running")  # no job of this pipeline ends by itself
+        assert _state(service, cancelled) == "cancelled"
+    finally:
+        service.close()
+
+
 def test_a_job_from_end_to_end_and_a_clean_stop(start: Callable[[], Service], upload: Files, tmp_path: Path) -> None:
     service = start()
     family = service.family()
@@ -169,6 +183,10 @@ def test_ctrl_c_gives_a_running_job_back_and_the_next_start_finishes_it(start: C
     again = start()
     view = until(lambda: _finished(again, job))
     assert (view["state"], view["attempts"]) == ("succeeded", 1)
+
+
+def _state(service: Service, job: str) -> str:
+    return str(service.client.get(f"/v1/jobs/{job}").json()["state"])
 
 
 def _finished(service: Service, job: str) -> dict[str, Any] | None:

@@ -200,6 +200,18 @@ def test_two_workers_share_a_queue_and_run_no_job_twice(site: Site) -> None:
     assert len(site.runs()) == 10
 
 
+def test_a_cancelled_job_takes_no_further_step_and_frees_its_worker(site: Site, tmp_path: Path) -> None:
+    told = tmp_path / "steps"
+    with site.worker():
+        job = site.submit(steps=1_000_000, step_s=0.2, steps_told=str(told))  # longer than any test may take
+        wait_for_run(site, job)
+        following = site.submit()
+        site.ledger.cancel(job.id)
+        before = len(told.read_text().splitlines())
+        site.wait_for("succeeded", following)
+    assert len(told.read_text().splitlines()) <= before + 1  # the one that had just asked when it was cancelled
+
+
 def test_a_worker_that_takes_several_jobs_loses_them_or_gives_them_back_together(tmp_path: Path, valkey_url: str) -> None:
     site = site_on(tmp_path, valkey_url, job_limit_s=300.0, worker_batch=3)
     jobs = [site.submit(steps=1_000_000, step_s=0.02) for _ in range(3)]

@@ -22,7 +22,8 @@ def paint(
 ) -> dict[str, Any]:
     """Copy the source in `steps` steps of `step_s`; `do` names a way to go wrong on the way.
 
-    With `gate` it goes on, once it has told of its progress, when there is a file of that name.
+    With `gate` it goes on, once it has told of its progress, when there is a file of that name. Each step that is still its own
+    is a line in `steps_told`.
     """
     if "diary" in spec:
         with Path(spec["diary"]).open("a") as diary:
@@ -30,6 +31,9 @@ def paint(
     steps = spec.get("steps", 2)
     for step in range(steps):
         progress("sample", step / steps)
+        if "steps_told" in spec:
+            with Path(spec["steps_told"]).open("a") as told:
+                told.write(f"{step}\n")
         time.sleep(spec.get("step_s", 0.0))
         misbehave(spec.get("do"))
     if "gate" in spec:
