@@ -1,6 +1,6 @@
 """The audit trail: who did what, when, with which series. Entries are added and, once they are old, removed; never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from spinepaint.store.callers import Touched
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_models import DicomSeries
-from spinepaint.store.models import Base, Series
+from spinepaint.store.models import Base, Job, Series
 
 _IDS_AT_A_TIME = 500  # databases bound the parameters of a statement
 
@@ -19,8 +19,8 @@ _IDS_AT_A_TIME = 500  # databases bound the parameters of a statement
 class AuditEntry(Base):
     """One thing that was done: by which key, when, how it was answered, and with which series, job or batch.
 
-    `action` is a method and the template of a route, never a path: nothing here is of a client's or a patient's making. No
-    foreign keys: entries outlive what they tell of.
+    `action` is a method and the template of a route, never a path, or what the service does by itself: nothing here is of a
+    client's or a patient's making. No foreign keys: entries outlive what they tell of.
     """
 
     __tablename__ = "audit"
@@ -78,9 +78,24 @@ class AuditBook(Database):
             return len(gone.all())
 
 
+def audit_sending(session: Session, job_id: str, action: str, problem: Mapping[str, Any] | None) -> None:
+    """Write down, in the transaction that records it, that something of a job was sent to somebody, or that a try failed.
+
+    `action` says by which way, in words of the service or its operator; who asked for it is whose job it is.
+    """
+    whose = select(Job.tenant, Job.key_id, Job.batch_id, Series.sha256).outerjoin(Series, Series.id == Job.series_id)
+    row = session.execute(whose.where(Job.id == job_id)).one()
+    status = 0 if problem is None else int(problem.get("status", 502))
+    who: dict[str, Any] = {"at": utc_now(), "tenant": row.tenant, "key_id": row.key_id, "action": action[:255], "status": status}
+    session.add(AuditEntry(**who, series_sha256=row.sha256, job_id=job_id, batch_id=row.batch_id))
+
+
 def _subjects(session: Session, touched: Touched) -> list[dict[str, str | None]]:
     """What entries tell of. The jobs of a batch are not told one by one: the batch is, with each of its series."""
     hashes = dict(touched.series)
+    of_batches = select(Series.id, Series.sha256).join(Job, Job.series_id == Series.id).distinct()
+    for some in _parts(sorted(touched.batches)):  # a batch's result is read without its jobs' rows
+        hashes |= {row.id: row.sha256 for row in session.execute(of_batches.where(Job.batch_id.in_(some)))}
     missing = {series_id for series_id in touched.jobs.values() if series_id is not None} - set(hashes)
     for some in _parts(sorted(missing)):
         hashes |= {row.id: row.sha256 for row in session.execute(select(Series.id, Series.sha256).where(Series.id.in_(some)))}

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from spinepaint.store.audit import audit_sending
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_models import DicomDelivery
 from spinepaint.store.models import Job, JobState
@@ -80,13 +81,13 @@ class DicomDeliveryBook(Database):
 
     def end_dicom_delivery(self, taken: DicomDelivery) -> bool:
         """Record that the destination has everything."""
-        return self._settle(taken, state=DELIVERED, due_at=None, delivered_at=utc_now(), problem=None)
+        return self._settle(taken, True, state=DELIVERED, due_at=None, delivered_at=utc_now(), problem=None)
 
     def fail_dicom_delivery(self, taken: DicomDelivery, problem: dict[str, Any], retry_after: timedelta | None) -> bool:
         """Record why an attempt failed: tried again after a while, or (None) given up."""
         if retry_after is None:
-            return self._settle(taken, state=FAILED, due_at=None, problem=problem)
-        return self._settle(taken, due_at=utc_now() + retry_after, problem=problem)
+            return self._settle(taken, True, state=FAILED, due_at=None, problem=problem)
+        return self._settle(taken, True, due_at=utc_now() + retry_after, problem=problem)
 
     def redeliver(self, job_id: str, destination: str) -> bool:
         """Try a delivery that was given up again from the start; False where there is none such, or no result to deliver."""
@@ -96,10 +97,13 @@ class DicomDeliveryBook(Database):
             values = {"state": PENDING, "attempts": 0, "due_at": utc_now(), "problem": None}
             return session.scalar(again.values(**values).returning(DicomDelivery.job_id)) is not None
 
-    def _settle(self, taken: DicomDelivery, **values: Any) -> bool:
+    def _settle(self, taken: DicomDelivery, ended: bool = False, **values: Any) -> bool:
         with self.write() as session:
             statement = self._held(taken).values(**values).returning(DicomDelivery.job_id)
-            return session.scalar(statement) is not None
+            mine = session.scalar(statement) is not None
+            if mine and ended:
+                audit_sending(session, taken.job_id, f"delivery {taken.destination}", values["problem"])
+        return mine
 
     @staticmethod
     def _held(delivery: DicomDelivery) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from spinepaint.store.audit import audit_sending
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import Delivery, Job
@@ -62,7 +63,10 @@ class WebhookBook(Database):
 
     def _settle_webhook(self, taken: Delivery, **values: Any) -> bool:
         with self.write() as session:
-            return session.scalar(_held(taken).values(**values).returning(Delivery.id)) is not None
+            mine = session.scalar(_held(taken).values(**values).returning(Delivery.id)) is not None
+            if mine:
+                audit_sending(session, taken.job_id, "webhook", values["problem"])
+        return mine
 
 
 def _held(delivery: Delivery) -> Any:

@@ -110,3 +110,33 @@ def test_which_requests_are_recorded() -> None:
     polled = ["/v1/jobs", "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/v1/capabilities", "/health/live", "/metrics", ""]
     assert not any(is_recorded("GET", route) for route in polled)
     assert is_recorded("POST", "/v1/jobs/{job_id}/cancel") and not is_recorded("OPTIONS", "/v1/jobs")
+
+
+def test_a_batch_from_submission_to_deletion(site: Site, upload: Files) -> None:
+    key_id, key = site.key()
+    client = site.client(key)
+    series_id = client.post("/v1/series", files=upload).raise_for_status().json()["id"]
+    with site.ledger.read() as session:
+        sha256 = session.scalar(select(Series.sha256))
+    asked = {"series_ids": [series_id], "specs": [EDIT, {**EDIT, "seed": 1}]}
+    batch_id = client.post("/v1/batches", json=asked).raise_for_status().json()["id"]
+    here = f"/v1/batches/{batch_id}"
+    client.get(here)
+    client.post(f"{here}/cancel").raise_for_status()
+    client.post(f"{here}/retry").raise_for_status()
+    assert client.get(f"{here}/result").status_code == 409
+    client.post(f"{here}/cancel").raise_for_status()
+    client.get(f"{here}/result").raise_for_status()
+    client.delete(here).raise_for_status()
+    entries = [entry for entry in reversed(site.ledger.list_audit()) if "/batches" in entry.action]
+    assert [(entry.key_id, entry.series_sha256, entry.job_id) for entry in entries] == [(key_id, sha256, None)] * len(entries)
+    assert {entry.batch_id for entry in entries} == {batch_id}
+    assert [(entry.status, entry.action) for entry in entries] == [
+        (202, "POST /v1/batches"),
+        (200, "POST /v1/batches/{batch_id}/cancel"),
+        (202, "POST /v1/batches/{batch_id}/retry"),
+        (409, "GET /v1/batches/{batch_id}/result"),
+        (200, "POST /v1/batches/{batch_id}/cancel"),
+        (200, "GET /v1/batches/{batch_id}/result"),
+        (204, "DELETE /v1/batches/{batch_id}"),
+    ]

@@ -1,7 +1,10 @@
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
-from spinepaint.store import JobOrder, Ledger
+from sqlalchemy import select
+
+from spinepaint.store import JobOrder, Ledger, Series, result_prefix
 from spinepaint.store.audit import AuditEntry, AuditQuery
 from spinepaint.store.callers import Caller, Touched
 from spinepaint.store.database import utc_now
@@ -74,3 +77,35 @@ def test_only_what_is_old_is_removed_and_nothing_can_be_changed(ledger: Ledger) 
     assert ledger.prune_audit(utc_now() - timedelta(days=9)) == 1
     assert [entry.action for entry in ledger.list_audit()] == ["kept"]
     assert {name for name in dir(ledger) if "audit" in name} == {"record_audit", "list_audit", "prune_audit"}
+
+
+def sendings(ledger: Ledger, action: str) -> list[tuple[Any, ...]]:
+    found = [entry for entry in reversed(ledger.list_audit()) if entry.action == action]
+    return [(entry.tenant, entry.key_id, entry.status, entry.series_sha256, entry.job_id, entry.batch_id) for entry in found]
+
+
+def test_each_try_to_send_something_is_told_as_the_doing_of_the_jobs_key(ledger: Ledger, series: Series) -> None:
+    ours = CallerLedger(ledger, Caller("", "k"))
+    secret = "https://example.org/Doe-Jane"
+    batch = ours.submit_batch([JobOrder(series.id, {}, secret, "pacs")])
+    (job,) = ledger.batch_jobs(batch.id)
+    claim = ledger.claim(job.id, "w")
+    assert claim is not None and ledger.succeed(job.id, claim.token, {}, result_prefix(job.id, claim.token))
+    problem = {"type": "x", "title": "Doe^Jane", "status": 502}
+    for retry_after, fault in ((timedelta(0), problem), (None, None)):
+        (webhook,), (delivery,) = ledger.due_webhooks(utc_now()), ledger.due_dicom_deliveries(utc_now())
+        taken, sent = ledger.take_webhook(webhook, timedelta(0)), ledger.take_dicom_delivery(delivery, timedelta(0))
+        assert taken is not None and sent is not None
+        assert ledger.hold_dicom_delivery(sent, timedelta(0))  # is nothing to tell of
+        if fault is not None:
+            assert ledger.fail_webhook(taken, fault, retry_after) and ledger.fail_dicom_delivery(sent, fault, retry_after)
+        else:
+            assert ledger.end_webhook(taken) and ledger.end_dicom_delivery(sent)
+        assert not ledger.end_webhook(webhook)  # of another try: nothing is recorded, and nothing told
+    whose = ("", "k")
+    what = (series.sha256, job.id, batch.id)
+    assert sendings(ledger, "webhook") == [(*whose, 502, *what), (*whose, 0, *what)]
+    assert sendings(ledger, "delivery pacs") == [(*whose, 502, *what), (*whose, 0, *what)]
+    with ledger.read() as session:
+        written = str(session.execute(select(AuditEntry.__table__)).all())
+    assert "Doe" not in written and "example" not in written
