@@ -104,12 +104,11 @@ def audit(
 ) -> None:
     """Show who did what and when, of all tenants, newest first."""
     from spinepaint.store.audit import AuditQuery
-    from spinepaint.store.database import utc_now
 
     with _ledger(data) as ledger:
         if prune:
             days = settings_with(data_dir=data).audit_days
-            typer.echo(f"removed {ledger.prune_audit(utc_now() - timedelta(days=days))} entries", err=True)
+            typer.echo(f"removed {ledger.prune_audit(ledger.now() - timedelta(days=days))} entries", err=True)
         entries = ledger.list_audit(AuditQuery(key, series_sha256, _moment(since, ahead=False)), limit)
     columns = ("id", "at", "tenant", "key_id", "action", "status", "series_sha256", "job_id", "batch_id")
     found = [{name: getattr(entry, name) for name in columns} | {"at": entry.at.isoformat()} for entry in entries]
