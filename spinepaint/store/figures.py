@@ -99,6 +99,11 @@ class FigureBook(Database):
             depth = session.scalar(select(func.count()).select_from(waiting.limit(enough).subquery())) or 0
             return Queue(depth, median_s, workers)
 
+    def count_workers(self, alive_since: datetime) -> int:
+        """How many workers were seen since then."""
+        with self.read() as session:
+            return session.scalar(select(func.count()).where(Worker.seen_at >= alive_since)) or 0
+
     def attend(self, worker: str, memory: Memory) -> None:
         """Say that a worker is there."""
         now = utc_now()

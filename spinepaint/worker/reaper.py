@@ -1,6 +1,7 @@
 """Pays the ledger's debts: messages to the broker, jobs whose worker stopped, files that nobody owns."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +16,8 @@ from spinepaint.worker.broker import Broker, make_celery
 
 _log = logging.getLogger(__name__)
 BROKER_PAUSE_S = 1.0
+ANNOUNCED_S, REAPED_S = 5.0, 30.0
+"""How seldom one of very many workers looks after what is common to all: as long as it may take where the others die at once."""
 
 
 class JobQueue(Protocol):
@@ -28,27 +31,33 @@ class JobQueue(Protocol):
 
 
 class Reaper:
-    """Any number may run over one ledger: what two of them do at once is done once, or twice without harm."""
+    """Any number may run over one ledger: what two of them do at once is done once, or twice without harm.
+
+    The more workers there are, the more seldom each of them looks, so that all together ask the database about as often as one.
+    """
 
     def __init__(self, ledger: Ledger, artifacts: ArtifactStore, queue: JobQueue, settings: Settings) -> None:
         """`settings` gives the intervals."""
         self._ledger, self._artifacts, self._queue, self._settings = ledger, artifacts, queue, settings
-        self._reaped = self._broker_asked = float("-inf")
+        self._reap_at = self._announce_at = self._broker_asked = float("-inf")
+        self._others = 0
 
     def tick(self) -> list[LostAttempt]:
         """Do what is due now; the attempts that were taken back. A debt that cannot be paid is left for the next tick."""
         now = time.monotonic()
-        if now >= self._broker_asked:
+        if now >= max(self._broker_asked, self._announce_at):
+            self._announce_at = now + self._longer_s(self._settings.announce_every_s, ANNOUNCED_S)
             self._guard("announcing", self.announce)
-        if now - self._reaped < self._settings.reap_every_s:
+        if now < self._reap_at:
             return []
-        self._reaped = now
+        self._reap_at = now + self._settings.reap_every_s + self._longer_s(self._settings.reap_every_s, REAPED_S)
         lost: list[LostAttempt] = []
         self._guard("taking back", lambda: lost.extend(self.take_back()))
         self._guard("announcing again", self.restore_messages)
         self._guard("deleting", self.delete_discarded)
         self._guard("tidying", self.tidy)
         self._guard("purging", self.purge)
+        self._guard("counting the workers", self.count_others)
         return lost
 
     def announce(self) -> int:
@@ -102,6 +111,15 @@ class Reaper:
         if gone:
             _log.info("%d jobs, batches and series were kept long enough, and are gone", gone)
         return gone
+
+    def count_others(self) -> None:
+        """See how many workers share the work of this one."""
+        alive_since = self._ledger.now() - timedelta(seconds=self._settings.stale_after_s)
+        self._others = max(0, self._ledger.count_workers(alive_since) - 1)
+
+    def _longer_s(self, every_s: float, most_s: float) -> float:
+        """How much longer than alone to leave it to the others; at random, so that they do not all look at once."""
+        return min(every_s * self._others, max(0.0, most_s - every_s)) * random.uniform(0.5, 1.5)  # noqa: S311
 
     def _guard(self, what: str, step: Callable[[], object]) -> None:
         """One debt that cannot be paid must not keep the others from being paid."""
