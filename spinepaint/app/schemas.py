@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from spinepaint.app.choices import Method, Solver
 from spinepaint.callbacks import MAX_URL
 from spinepaint.destinations import DestinationName
-from spinepaint.imaging.vocabulary import Fsu, Pathology, Severity, condition_index
+from spinepaint.imaging.vocabulary import SEVERITIES, Fsu, Pathology, Severity, condition_index
 from spinepaint.links import job_links
 from spinepaint.store.dicom_models import DicomDelivery
 from spinepaint.store.models import Delivery, Job, JobState, Series
@@ -23,10 +23,21 @@ Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 Millimetre = Annotated[FiniteFloat, Field(ge=-10_000, le=10_000)]
 
 
+_OF_PATHOLOGY: list[Any] = [
+    {"properties": {"pathology": {"const": str(pathology)}, "severity": {"enum": [str(severity) for severity in severities]}}}
+    for pathology, severities in SEVERITIES.items()
+]
+"""Which severities go with which pathology, in JSON Schema."""
+_ONE_SERIES: list[Any] = [
+    {"required": [given], "properties": {given: {"type": "string"}, other: {"type": "null"}}}
+    for given, other in (("series_id", "series_uid"), ("series_uid", "series_id"))
+]
+
+
 class EditSpec(BaseModel):
     """The edit that is asked for; what is left out is resolved by the pipeline and told in the report."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"oneOf": _OF_PATHOLOGY})
 
     pathology: Pathology
     fsu: Fsu
@@ -77,6 +88,8 @@ class InpaintSpec(EditSpec):
 
 class JobRequest(EditSpec):
     """The body of `POST /v1/jobs`: the series by its id here, or the one stored last under a Series Instance UID."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [{"oneOf": _OF_PATHOLOGY}, {"oneOf": _ONE_SERIES}]})
 
     series_id: UUID | None = None
     series_uid: Uid | None = None
