@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """Jobs are deleted with their results so long after they have ended; None keeps them until somebody deletes them."""
     retain_sources_days: Annotated[float, Field(gt=0)] | None = None
     """Series are deleted so long after they were last stored or read by a job; their results are not. None keeps them."""
+    traces_url: str = ""
+    """Base URL of an OpenTelemetry collector that takes OTLP by HTTP, such as http://127.0.0.1:4318; empty is no traces."""
     log_format: Literal["json", "text"] = "json"
     """What the service and its workers write to stderr: a JSON object a line, or lines for people."""
 

@@ -26,6 +26,7 @@ from spinepaint.app.rate import RateLimits
 from spinepaint.app.recording import Recorder
 from spinepaint.app.routes import audit, batches, events, jobs, metrics, results, series, service
 from spinepaint.app.security_headers import SecurityHeaders
+from spinepaint.app.tracing import Tracing
 from spinepaint.app.warm_reader import WarmReader
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
@@ -81,6 +82,8 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     app.add_middleware(BodyCap, max_body_bytes=settings.max_body_bytes, patience=patience_of(settings))
     app.add_middleware(Recorder)
     app.add_middleware(Access, loopback=is_loopback(settings.host))
+    if settings.traces_url:
+        app.add_middleware(Tracing)
     app.add_middleware(Edge, hosts=hosts)
     app.add_middleware(SecurityHeaders)
     return app

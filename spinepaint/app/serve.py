@@ -31,6 +31,7 @@ from spinepaint.app.processes import Child, Supervisor
 from spinepaint.settings import Settings
 from spinepaint.store.database import utc_now
 from spinepaint.store.ledger import Ledger
+from spinepaint.traces import start_tracing, stop_tracing
 
 READY = "Spinepaint listens on "
 GRACEFUL_S = 3
@@ -100,6 +101,7 @@ class _Gateway(uvicorn.Server):
 
 
 def _run_gateway(settings: Settings, listener: socket.socket) -> None:
+    start_tracing(settings.traces_url, "gateway")
     gateway = _Gateway(
         create_app(settings, hosts=_hosts(settings)),
         access_log=False,  # the gateway keeps its own, without what clients put into paths
@@ -110,6 +112,7 @@ def _run_gateway(settings: Settings, listener: socket.socket) -> None:
         h11_max_incomplete_event_size=settings.max_head_bytes,
     )
     gateway.run(sockets=[listener])
+    stop_tracing()
 
 
 def _hosts(settings: Settings) -> set[str] | None:

@@ -25,6 +25,7 @@ class Claim:
     max_attempts: int
     spec: dict[str, Any]
     artifact_key: str
+    trace_parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class AttemptBook(Database):
             artifact_key = session.scalar(select(Series.artifact_key).where(Series.id == job.series_id))
         if artifact_key is None:
             raise LookupError(f"job {job_id} has no series")
-        return Claim(job_id, token, job.attempts, job.max_attempts, job.spec, artifact_key)
+        return Claim(job_id, token, job.attempts, job.max_attempts, job.spec, artifact_key, job.trace_parent)
 
     def heartbeat(self, job_id: str, token: str) -> bool:
         """Say that the attempt lives; False where the job is lost or cancelled."""

@@ -18,6 +18,7 @@ from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, ApiKey, Event, Job, JobState, Series
 from spinepaint.store.priorities import Priority, queue_rank, require_priorities
 from spinepaint.store.transitions import announce_all, change, owe_at_end, record, schedule_attempt_discard
+from spinepaint.traces import current_trace
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class JobBook(Database):
         with self.read() as session:
             job = session.get(Job, job_id)
         return job if job is not None and tenant in (None, job.tenant) else None
+
+    def trace_of(self, job_id: str) -> str | None:
+        """The trace that a job belongs to, a W3C traceparent; None where there is none."""
+        with self.read() as session:
+            return session.scalar(select(Job.trace_parent).where(Job.id == job_id))
 
     def list_jobs(
         self,
@@ -199,6 +205,7 @@ def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> 
         queue_rank=queue_rank(now, order.priority),
         created_at=now,
         last_event=1,
+        trace_parent=current_trace(),
         **more,
     )
 

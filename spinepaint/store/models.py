@@ -127,6 +127,8 @@ class Job(Base):
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     result_key: Mapped[str | None] = mapped_column(String(512))
     last_event: Mapped[int] = mapped_column(default=0)
+    trace_parent: Mapped[str | None]
+    """The trace of the request that asked for it (W3C Trace Context), where there was one."""
 
     __table_args__ = (
         UniqueConstraint("tenant", "idempotency_key"),

@@ -14,6 +14,7 @@ from types import FrameType
 
 from spinepaint.settings import Settings
 from spinepaint.store import Ledger, migrate
+from spinepaint.traces import start_tracing, stop_tracing
 from spinepaint.worker.delivery import DeliveryThread
 from spinepaint.worker.reaper import make_reaper
 from spinepaint.worker.runner import PipelineFunction
@@ -105,6 +106,7 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
         signal.signal(signal.SIGINT, ask_to_stop)
     if settings.migrate_at_start:
         migrate(settings.database_url)
+    start_tracing(settings.traces_url, "sender")
     tasks = TaskProcess(settings, Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s), run)
     reaper = make_reaper(settings)
     senders = (DeliveryThread(settings), WebhookThread(settings))
@@ -120,3 +122,4 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
         tasks.stop()
         for sender in senders:
             sender.stop(1.0)
+        stop_tracing()

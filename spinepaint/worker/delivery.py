@@ -10,6 +10,7 @@ from spinepaint.destinations import Destination, StowDestination
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, DicomDelivery, Ledger
+from spinepaint.traces import Attributes, span
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Outgoing, Send, Watch
 from spinepaint.worker.sending import SendingThread, recorded
 
@@ -50,8 +51,10 @@ class Deliverer:
             stopped = "The last try stopped without a word, as when the machine restarts."
             self._record(taken, DeliveryFailed(stopped, again=False))
             return
+        told: Attributes = {"job.id": taken.job_id, "delivery.destination": taken.destination, "delivery.attempt": taken.attempts}
         try:
-            self._send(taken)
+            with span("delivery", self._ledger.trace_of(taken.job_id), "CLIENT", told):
+                self._send(taken)
         except LostDelivery:
             _log.warning("job %s: delivery to %s was taken over", taken.job_id, taken.destination)
         except DeliveryFailed as failure:

@@ -17,6 +17,7 @@ from spinepaint.imaging.dicom_index import index_instance
 from spinepaint.imaging.errors import Refusal, is_disk_full
 from spinepaint.store import ArtifactStore, Claim, JobState, Ledger, StoredInstance, StoredSeries, by_series, result_prefix
 from spinepaint.store.artifacts import StoreError
+from spinepaint.traces import Attributes, span
 from spinepaint.worker.attempt import Attempt, AttemptLost, OverTime, WorkerStopping
 from spinepaint.worker.problems import disk_problem, internal_problem, memory_problem, time_problem
 
@@ -100,8 +101,12 @@ def run_claim(claim: Claim, place: Workplace) -> Outcome:
         on_hang=_nothing if on_hang is None else lambda: on_hang(claim),
     )
     _log.info("job %s: attempt %d of %d", claim.job_id, claim.attempt, claim.max_attempts)
-    with attempt:
+    told: Attributes = {"job.id": claim.job_id, "job.attempt": claim.attempt}
+    with attempt, span("job", claim.trace_parent, "CONSUMER", told) as traced:
         outcome = _try(claim, attempt, place)
+        traced.tell({"job.outcome": outcome.value})
+        if outcome in (Outcome.REFUSED, Outcome.RETRIED, Outcome.FAILED):
+            traced.fail(outcome.value)
     if outcome is not Outcome.SUCCEEDED:
         _withdraw(claim, place)
     _log.info("job %s: %s", claim.job_id, outcome)
@@ -143,14 +148,16 @@ def _run(claim: Claim, attempt: Attempt, place: Workplace) -> Outcome:
         folder = Path(name)
         attempt.progress("fetch", 0.0)
         (folder / "source").mkdir()
-        source = place.artifacts.copy_out(claim.artifact_key, folder / "source")
+        with span("fetch"):
+            source = place.artifacts.copy_out(claim.artifact_key, folder / "source")
         out = folder / "out"
         out.mkdir()
         report = place.run(source, claim.spec, out, bundle=place.bundle, progress=attempt.progress)
         attempt.progress("deliver", 1.0)
         prefix = result_prefix(claim.job_id, claim.token)
-        place.artifacts.put_folder(prefix, out)
-        dicom = _indexed(out, prefix)
+        with span("deliver"):
+            place.artifacts.put_folder(prefix, out)
+            dicom = _indexed(out, prefix)
     attempt.check()
     return Outcome.SUCCEEDED if _deliver(claim, report, prefix, dicom, place) else Outcome.LOST
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from spinepaint.traces import span
+
 T = TypeVar("T")
 
 Progress = Callable[[str, float], None]
@@ -68,7 +70,8 @@ class Stages:
         """Do one stage's work; the time of a stage that is run again adds up."""
         self._tell(stage, 0.0)
         began = time.perf_counter()
-        result = work()
+        with span(stage):
+            result = work()
         self.timings_s[stage] = round(self.timings_s.get(stage, 0.0) + time.perf_counter() - began, 3)
         if self._sample is not None and stage == "write":
             self._whole.done[self._sample - 1] = 1.0

@@ -18,6 +18,7 @@ from spinepaint.imaging.errors import Refusal
 from spinepaint.logs import start_logging
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Claim, Ledger
+from spinepaint.traces import start_tracing, stop_tracing
 from spinepaint.worker.broker import QUEUE, TASK, make_celery
 from spinepaint.worker.presence import Presence
 from spinepaint.worker.problems import time_problem
@@ -106,6 +107,7 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
         os.setpgrp()  # a terminal's Ctrl-C is the supervisor's to hand on, once
     _end_with_parent()
     start_logging(settings.log_format)
+    start_tracing(settings.traces_url, "worker")
     signals.setup_logging.connect(_leave_logging_alone)
     celery = make_celery(settings)
     try:
@@ -127,6 +129,7 @@ def serve_tasks(settings: Settings, worker: str, scratch: Path, run: PipelineFun
     )
     with Presence(place.ledger, worker, settings.heartbeat_s):
         controller.start()
+    stop_tracing()
     sys.exit(controller.exitcode or 0)
 
 

@@ -13,6 +13,7 @@ from spinepaint.callbacks import BadCallback, Resolve, parse_callback, resolved
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store import Delivery, Ledger
+from spinepaint.traces import Attributes, span
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Watch
 from spinepaint.worker.sending import SendingThread, recorded
 from spinepaint.worker.webhook_request import payload, post, signed_headers
@@ -53,8 +54,10 @@ class WebhookSender:
             return ""
 
     def _try(self, taken: Delivery) -> None:
+        told: Attributes = {"job.id": taken.job_id, "webhook.attempt": taken.attempts}
         try:
-            self._send(taken)
+            with span("webhook", self._ledger.trace_of(taken.job_id), "CLIENT", told):
+                self._send(taken)
         except LostDelivery:
             _log.warning("job %s: its webhook was taken over, or the job deleted", taken.job_id)
         except DeliveryFailed as failure:

