@@ -65,7 +65,7 @@ def run(site: Site, jobs: int, seconds: float, every_s: float, seed: int) -> boo
     schedule = make_schedule(seed, seconds, every_s)
     tell(f"{jobs} jobs and {len(schedule)} faults in {seconds:.0f} s, seed {seed}")
     with Watch(site.postgres) as watch:
-        asking = threading.Thread(target=callers.run, args=(wishes, seconds), name="callers")
+        asking = threading.Thread(target=callers.run, args=(wishes, seconds), name="callers", daemon=True)
         asking.start()
         chaos.run(schedule, tell)
         asking.join()

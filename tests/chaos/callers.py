@@ -101,7 +101,7 @@ class Callers:
         threads = []
         for place in range(at_once):
             mine = [(seconds * number / len(wishes), wish) for number, wish in enumerate(wishes)][place::at_once]
-            threads.append(threading.Thread(target=self._ask_for_all, args=(began, mine), name=f"caller-{place}"))
+            threads.append(threading.Thread(target=self._ask_for_all, args=(began, mine), name=f"caller-{place}", daemon=True))
             threads[-1].start()
         for thread in threads:
             thread.join()

@@ -37,6 +37,11 @@ def job_rows(postgres: Postgres) -> list[Row]:
     return [Row(*row) for row in postgres.rows(query)]
 
 
+def succeeded(postgres: Postgres) -> list[int]:
+    """The seeds of jobs that have succeeded by now."""
+    return [row[0] for row in postgres.rows("SELECT (spec->>'seed')::bigint FROM jobs WHERE state = 'succeeded'")]
+
+
 def ends_of_jobs(postgres: Postgres) -> dict[str, list[tuple[str, bool]]]:
     """The states in which a job ended, by its id, each with whether it was the last of its events; one of them is right."""
     query = "SELECT job_id, data->>'state', seq = max(seq) OVER (PARTITION BY job_id), type FROM events ORDER BY job_id, seq"

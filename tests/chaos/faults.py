@@ -109,7 +109,7 @@ class Chaos:
         for fault in schedule:
             time.sleep(max(0.0, began + fault.at_s - time.monotonic()))
             tell(str(fault))
-            threads.append(threading.Thread(target=self._do, args=(fault,), name=str(fault)))
+            threads.append(threading.Thread(target=self._do, args=(fault,), name=str(fault), daemon=True))
             threads[-1].start()
         for thread in threads:
             thread.join()

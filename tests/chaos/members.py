@@ -33,6 +33,7 @@ class Member:
     process: "subprocess.Popen[bytes] | None" = None
     wanted: bool = False
     ended_unasked: int = 0
+    over: bool = False
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
@@ -59,8 +60,9 @@ class Member:
 
     def start(self) -> None:
         with self._starting:
-            self._start()
-            self.wanted = True
+            if not self.over:
+                self._start()
+                self.wanted = True
 
     def _start(self) -> None:
         with self.folder.with_suffix(".log").open("ab") as log:
@@ -95,6 +97,12 @@ class Member:
         self.signal(signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
+
+    def close(self) -> None:
+        """Kill it for good: a fault that is under way does not start it again."""
+        with self._starting:
+            self.over = True
+        self.kill()
 
     def signal(self, signum: int) -> None:
         """To every process of it."""

@@ -15,7 +15,7 @@ from tests.chaos.receivers import Receivers, receiving
 from tests.chaos.servers import BUCKET, Objects, Postgres, Valkey, plain_environment, until
 from tests.chaos.standin import DIARY
 
-JOB_LIMIT_S = 40.0
+JOB_LIMIT_S = 30.0
 ATTEMPT_LIMIT_S = JOB_LIMIT_S + 2 * STALE_AFTER_S
 QUICK = {
     "HEARTBEAT_S": "1",
@@ -23,7 +23,8 @@ QUICK = {
     "JOB_LIMIT_S": str(JOB_LIMIT_S),
     "STORING_LIMIT_S": "20",
     "PROGRESS_S": "0.2",
-    "REAP_EVERY_S": "0.5",
+    "REAP_EVERY_S": "1",
+    "ANNOUNCE_EVERY_S": "0.5",
     "RETRY_DELAY_S": "0.5",
     "REANNOUNCE_AFTER_S": "3",
     "DELIVERY_RETRY_S": "0.5",
@@ -89,7 +90,7 @@ def running(folder: Path) -> Iterator[Site]:
         workers = [Worker(f"worker-{n}", folder / f"worker-{n}", shared) for n in range(1, WORKERS + 1)]
         site = Site(folder, postgres, valkey, objects, receivers, gateways, workers)
         for member in site.members:
-            stack.callback(member.kill)
+            stack.callback(member.close)
             member.start()
         stack.enter_context(_tended(site.members))
         for gateway in gateways:

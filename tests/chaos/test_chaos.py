@@ -27,7 +27,7 @@ from tests.chaos.servers import Postgres
 from tests.chaos.standin import BREAKS, DIARY, paint
 from tests.chaos.verdict import Verdict, judge_webhooks, wrong_end
 
-JOBS, SECONDS = 40, 40
+JOBS, SECONDS = 30, 36
 ROOT = Path(__file__).parents[2]
 
 

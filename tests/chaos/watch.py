@@ -8,10 +8,10 @@ from typing import Self
 
 import psycopg
 
-from tests.chaos.evidence import job_rows
+from tests.chaos.evidence import succeeded
 from tests.chaos.servers import Postgres
 
-EVERY_S = 0.25
+EVERY_S = 0.5
 
 
 class Watch:
@@ -22,7 +22,7 @@ class Watch:
         """By the job's seed; only those that succeeded."""
         self._postgres = postgres
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch")
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -35,6 +35,5 @@ class Watch:
     def _look(self) -> None:
         while not self._stop.wait(EVERY_S):
             with suppress(psycopg.OperationalError):
-                for row in job_rows(self._postgres):
-                    if row.state == "succeeded":
-                        self.ended.setdefault(row.seed, time.monotonic())
+                for seed in succeeded(self._postgres):
+                    self.ended.setdefault(seed, time.monotonic())
