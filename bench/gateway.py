@@ -21,7 +21,7 @@ from spinepaint.training.phantom import make_phantom, write_series
 
 READY = "Spinepaint listens on "
 SPEC = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small", "steps": 2}
-UPLOADS, CANCELS = 5, 5
+UPLOADS, CANCELS = 5, 3
 IMPORT_TARGET_S = 1.0
 SERVED = "spinepaint.app.gateway, spinepaint.app.serve, spinepaint.app.cli"
 """What `spinepaint serve` has imported once it answers."""
@@ -89,9 +89,10 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def _freed_s(client: httpx.Client, paths: list[Path]) -> float:
     """Seconds from when a job that samples is cancelled until its worker has taken the next, by the ledger's times."""
-    _, cancelled = _accepted(client, paths, steps=1000)
+    _, cancelled = _accepted(client, paths, steps=200)
     _, following = _accepted(client, paths)
-    _until(client, cancelled, lambda job: job["stage"] == "sample" and job["progress"] > 0.2)
+    began = _until(client, cancelled, lambda job: job["stage"] == "sample")["progress"]
+    _until(client, cancelled, lambda job: job["progress"] > began)
     ended = client.post(f"/v1/jobs/{cancelled['id']}/cancel").raise_for_status().json()["finished_at"]
     started = _until(client, following, lambda job: job["started_at"] is not None)["started_at"]
     _until(client, following, lambda job: job["finished_at"] is not None)
