@@ -98,5 +98,5 @@ def test_every_subject_has_its_section() -> None:
     sections = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
     assert sections == [
         "First install", "Back up", "Restore", "Upgrade", "Roll back", "Drain a worker", "Rotate", "What each alert means",
-        "A job hangs", "Disk full", "Broker lost", "Database lost", "Bucket lost", "Kubernetes",
+        "A job hangs", "Disk full", "Broker lost", "Database lost", "Bucket lost", "Clocks", "Kubernetes",
     ]  # fmt: skip
