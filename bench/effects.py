@@ -53,7 +53,7 @@ def paint_all(models: Bundle, seed: int) -> list[Row]:
         except Refusal:
             return []
         crop = steps.cut_crop(models, volume, landmark)
-        painted = steps.paint(models, crop, landmark, spec, lambda _share: None)
+        painted = steps.paint(models, crop, landmark, spec, steps.degree_of(models, spec), lambda _share: None)
         pasted = steps.paste(models, volume, crop, painted, landmark)
         edit = painted.intensity.restore(painted.decoded.edit.numpy())
         blended = paste_blend(volume, crop, edit, pasted.mask)

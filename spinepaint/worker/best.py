@@ -6,17 +6,24 @@ from typing import Any
 
 from spinepaint.imaging.errors import NotVerified
 from spinepaint.imaging.paste import Pasted
+from spinepaint.imaging.severity import middle_of
 from spinepaint.worker.spec import Spec
 from spinepaint.worker.steps import Painted
 from spinepaint.worker.verify import Quality
 
+# How much of what an attempt lacked (or had too much) the next one asks in addition. Part of it is chance, which does not return.
+_SHARE_CORRECTED = 0.5
+
 
 @dataclass(frozen=True)
 class Attempt:
-    """One draw: its number from 1, its seed, what was painted and pasted, and how that was judged."""
+    """One draw: its number from 1, its seed, the degree that was asked of the network, what was painted and pasted, and how
+    that was judged.
+    """
 
     number: int
     seed: int
+    degree_asked: float | None
     painted: Painted
     pasted: Pasted
     quality: Quality
@@ -27,6 +34,7 @@ class Attempt:
         return {
             "attempt": self.number,
             "seed": self.seed,
+            "degree_asked": None if self.degree_asked is None else round(self.degree_asked, 3),
             "after": None if quality.after is None else quality.after.as_dict(),
             "degree": None if quality.degree is None else round(quality.degree, 3),
             "found": quality.found,
@@ -36,11 +44,16 @@ class Attempt:
 
 @dataclass
 class Best:
-    """The best attempt so far, and what is told of each; only the best one's voxels are held."""
+    """The best attempt so far, and what is told of each; only the best one's voxels are held.
+
+    correction: what the next attempt asks beyond what its seed would, in degrees: a series in which a lesion came out too slight
+    once asks for more of it.
+    """
 
     spec: Spec
     kept: Attempt | None = None
     tries: list[Mapping[str, Any]] = field(default_factory=list)
+    correction: float = 0.0
 
     @property
     def next(self) -> int:
@@ -56,6 +69,9 @@ class Best:
     def see(self, attempt: Attempt) -> None:
         """Keep a verified attempt, else the one nearest to the middle of what was asked, the earlier one of equals."""
         self.tries.append(attempt.told())
+        if attempt.quality.degree is not None:
+            missing = middle_of(self.spec.pathology, self.spec.severity) - attempt.quality.degree
+            self.correction += _SHARE_CORRECTED * missing
         if self.kept is None or _rank(attempt) < _rank(self.kept):
             self.kept = attempt
 

@@ -12,9 +12,9 @@ from spinepaint.imaging.reading import SourceSeries, read_series
 from spinepaint.models.bundle import Bundle
 from spinepaint.worker import steps
 from spinepaint.worker.anatomy import Discs
-from spinepaint.worker.best import Attempt, Best
 from spinepaint.worker.bundles import loaded_bundle
 from spinepaint.worker.device import Compute
+from spinepaint.worker.drawing import draw
 from spinepaint.worker.outputs import Sample, publish, staging, write_sample
 from spinepaint.worker.side_by_side import side_by_side
 from spinepaint.worker.spec import Spec, resolve
@@ -76,18 +76,9 @@ def run_pipeline(
 def _one_sample(
     models: Bundle, series: SourceSeries, discs: Discs, folder: Path, job: Stages, how: Compute, spec: Spec
 ) -> dict[str, Any]:
-    """Paint at one landmark until the result shows what was asked, so many times at most; the best attempt is kept."""
+    """Draw one sample, and write what is kept of it."""
     stages = job.of_sample(spec.sample)
-    landmark = stages.run("landmark", lambda: steps.choose_landmark(series.volume, discs, spec))
-    crop = stages.run("crop", lambda: steps.cut_crop(models, series.volume, landmark))
-    painter = steps.encoding_once(models)
-    best = Best(spec)
-    while best.another_is_worth_it:
-        stages.begin_attempt(best.next, spec.attempts)
-        drawn = spec.for_attempt(best.next)
-        painted = stages.run("sample", partial(steps.paint, painter, crop, landmark, drawn, stages.within_sampling, how.sample))
-        pasted = stages.run("paste", partial(steps.paste, models, series.volume, crop, painted, landmark))
-        quality = stages.run("verify", partial(steps.verify, models, series.volume, pasted, discs, landmark, spec))
-        best.see(Attempt(best.next, drawn.seed, painted, pasted, quality))
-    sample = Sample(spec, models, series, discs, landmark, crop, best.required(), tuple(best.tries))
+    drawn = draw(models, series.volume, discs, spec, stages, how.sample)
+    best = drawn.best
+    sample = Sample(spec, models, series, discs, drawn.landmark, drawn.crop, best.required(), tuple(best.tries))
     return stages.run("write", lambda: write_sample(folder, sample, stages.timings_s))

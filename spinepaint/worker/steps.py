@@ -28,6 +28,7 @@ __all__ = [
     "Painted",
     "choose_landmark",
     "cut_crop",
+    "degree_of",
     "edited_box",
     "encoding_once",
     "localise_discs",
@@ -91,8 +92,23 @@ def cut_crop(models: Bundle, volume: Volume, landmark: Vector) -> Crop:
     return cut(volume, landmark, models.config.crop.extent_mm, models.config.crop.grid)
 
 
+def degree_of(models: Bundle, spec: Spec, correction: float = 0.0) -> float | None:
+    """The degree to ask the network for: drawn within the bundle's range by the spec's seed, moved by `correction`, in [0, 1].
+
+    None where the bundle's network does not know degrees.
+    """
+    drawn = draw_degree(models.config.sampling, condition_index(spec.pathology, spec.severity), spec.seed)
+    return None if drawn is None else min(max(drawn + correction, 0.0), 1.0)
+
+
 def paint(
-    models: Bundle, crop: Crop, landmark: Vector, spec: Spec, report: Callable[[float], None], sample: Sampler = inpaint
+    models: Bundle,
+    crop: Crop,
+    landmark: Vector,
+    spec: Spec,
+    degree: float | None,
+    report: Callable[[float], None],
+    sample: Sampler = inpaint,
 ) -> Painted:
     """Encode, noise by distance from the landmark, denoise, decode: alone, or by `sample` beside others."""
     intensity = IntensityRange.of(crop.voxels)
@@ -107,7 +123,7 @@ def paint(
         steps=spec.steps,
         guidance=guidance_for(models.config.sampling, condition),
         seed=spec.seed,
-        degree=draw_degree(models.config.sampling, condition, spec.seed),
+        degree=degree,
     )
     normalised = torch.from_numpy(np.ascontiguousarray(intensity.normalise(crop.voxels)))
     return Painted(sample(models.inpainter, normalised, draw, report), intensity)

@@ -158,6 +158,25 @@ def test_progress_moves_in_every_attempt() -> None:
     assert all(a < b for a, b in pairwise(heard))
 
 
+def test_an_attempt_asks_for_half_of_what_the_last_one_lacked(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured steers what is asked next, up and down, and nothing is asked beyond a degree of 1."""
+    middle = middle_of(HERNIATION, Severity.SMALL)
+    monkeypatch.setattr(steps, "draw_degree", lambda *_: 0.5)
+    seen = {"up": [FAR, FAR, RIGHT], "down": [NEAR, NEAR, RIGHT], "far": [-2.0, RIGHT], "unknown": [None]}
+    asked = {}
+    for name, degrees in seen.items():
+        with monkeypatch.context() as patch:
+            judged(patch, degrees)
+            report = run_pipeline(series, SPEC, tmp_path / name)
+        asked[name] = [told["degree_asked"] for told in report["quality"]["tries"]]
+    short, over = 0.5 * (middle - FAR), 0.5 * (middle - NEAR)
+    assert asked["up"] == pytest.approx([0.5, 0.5 + short, 0.5 + 2 * short], abs=1e-3)
+    assert asked["down"] == pytest.approx([0.5, 0.5 + over, 0.5 + 2 * over], abs=1e-3)
+    assert asked["far"] == [0.5, 1.0] and asked["unknown"] == [0.5]
+
+
 def test_seeds_and_limits_of_attempts() -> None:
     defaults = SamplingConfig()
     spec = resolve(SPEC, defaults)
