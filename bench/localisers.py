@@ -1,7 +1,8 @@
 """All localisers in one table: `python -m bench.localisers --phantoms 20 [--spider FOLDER] [--real FOLDER] [--rl RUN]`.
 
 On phantoms that nothing was trained on, as they are and spoilt by blur and noise, on SPIDER's held-out mid-sagittal slices
-(errors in plane), and on series of your own: a folder of DICOM files each and `disc_centres.json`
+(errors in plane), on those held-out slices whose discs are points that a localiser proposed and a person named (SPIDER+: their
+mm flatter it), and on series of your own: a folder of DICOM files each and `disc_centres.json`
 ({series: {"disc_centres_lps_mm": {fsu: [x, y, z]}}}). A localiser that the bundle has no weights for is left out; `--rl` takes
 the agents' network from a training run. Columns, over the discs of the truth:
 
@@ -28,10 +29,11 @@ from spinepaint.models.bundle import Bundle
 from spinepaint.models.localisers import LOCALISERS, Found, Localise, MissingNetworkError
 from spinepaint.training.bundles import read_rl_localiser
 from spinepaint.training.crops import phantom_volume
-from spinepaint.training.localiser_scenes import SCENE_MM, random_pathologies, read_scenes
+from spinepaint.training.localiser_scenes import SCENE_MM, Scene, random_pathologies, read_scenes
 from spinepaint.training.phantom import make_phantom
 from spinepaint.training.rl_localiser import FAILED_MM, auc
 from spinepaint.training.spider import FSU_OF_IVD_LABEL
+from spinepaint.training.spider_points import read_pointed_scenes
 from spinepaint.worker.bundles import loaded_bundle
 
 FIRST_SEED = 900_000  # far from every training seed
@@ -93,9 +95,9 @@ def spoilt_cases(cases: Sequence[Case]) -> Iterator[Case]:
         yield replace(case, voxels=voxels.astype(np.float32))
 
 
-def spider_cases(folder: Path) -> Iterator[Case]:
-    """Boxed slices of held-out patients, each a series of one slice."""
-    for scene in read_scenes(folder)[1]:
+def spider_cases(scenes: Sequence[Scene]) -> Iterator[Case]:
+    """Slices of held-out patients, each a series of one slice."""
+    for scene in scenes:
         discs = {FSU_OF_IVD_LABEL.get(disc.level + 1): np.array([0.0, *disc.centre]) for disc in scene.discs}
         yield Case(scene.image[None], (SCENE_MM,) * 3, {fsu: centre for fsu, centre in discs.items() if fsu})
 
@@ -189,7 +191,9 @@ def main() -> None:
         bundle = replace(bundle, rl_localiser=read_rl_localiser(arguments.rl))
     sets = {"phantoms": list(phantom_cases(arguments.phantoms)) if arguments.phantoms else []}
     sets["spoilt"] = list(spoilt_cases(sets["phantoms"]))
-    sets["SPIDER"] = list(spider_cases(arguments.spider)) if arguments.spider else []
+    if arguments.spider:
+        sets["SPIDER"] = list(spider_cases(read_scenes(arguments.spider)[1]))
+        sets["SPIDER+"] = list(spider_cases(read_pointed_scenes(arguments.spider)[1]))
     sets["real"] = list(real_cases(arguments.real)) if arguments.real else []
     localisers = available(bundle)
     rows = [compare(name, known, find, cases) for name, cases in sets.items() if cases for known, find in localisers.items()]

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
@@ -15,6 +16,7 @@ from spinepaint.models.localiser import SPOTS, DiscLocaliser, LocaliserConfig, l
 from spinepaint.training import fitting
 from spinepaint.training.localiser_data import Targets, example
 from spinepaint.training.localiser_scenes import SCENE_MM, Scene, phantom_scenes, read_scenes
+from spinepaint.training.spider_points import read_pointed_scenes
 
 WINDOWS = ((288, 192), (256, 224), (224, 240), (304, 176))
 _HELD_OUT_PHANTOM_SEED = 1_000_000
@@ -24,7 +26,9 @@ _HELD_OUT_PHANTOM_SEED = 1_000_000
 class LocaliserTraining:
     """How to fit. `spider` is the folder of SPIDER's mid-sagittal slices, or None to learn from phantoms alone.
 
-    `max_minutes` bounds one call; calling again with the same `run_dir` resumes exactly.
+    `points`: whether to learn from its slices whose discs are points (`spider_points`) too. `weights`: a
+    `localiser.safetensors` of the same sizes to start from. `max_minutes` bounds one call; calling again with the same
+    `run_dir` resumes exactly.
     """
 
     run_dir: Path
@@ -34,6 +38,8 @@ class LocaliserTraining:
     steps: int = 1200
     batch: int = 12
     lr: float = 2e-3
+    points: bool = True
+    weights: str | None = None
     seed: int = 0
     max_minutes: float | None = None
     validate_every: int = 200
@@ -53,9 +59,13 @@ class LocaliserTask:
         self.config = config
         torch.manual_seed(config.seed)
         self.network = DiscLocaliser(config.model)
+        if config.weights:
+            self.network.load_state_dict({name: value.float() for name, value in load_file(config.weights).items()})
         self.average = AveragedModel(self.network, avg_fn=_exponential_average)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=1e-3)
         self.real, self.held_out = read_scenes(config.spider) if config.spider else ([], [])
+        pointed, self.held_out_pointed = read_pointed_scenes(config.spider) if config.spider else ([], [])
+        self.real += pointed if config.points else []
         made = (phantom_scenes(config.seed + i) for i in range(config.phantoms))
         self.phantoms = [scenes for scenes in made if scenes[0].discs]
         self.held_out_phantoms = [phantom_scenes(_HELD_OUT_PHANTOM_SEED + i) for i in range(config.held_out_phantoms)]
@@ -105,10 +115,14 @@ class LocaliserTask:
         return cast(DiscLocaliser, network)
 
     def validate(self) -> dict[str, float]:
-        """Errors in mm and the share of discs found and rightly named, on held-out patients and phantoms."""
+        """Errors in mm and the share of discs found and rightly named, on held-out patients and phantoms.
+
+        `spider`: patients with boxes; `pointed`: those whose discs are points that a localiser proposed: their mm flatter.
+        """
         real = [score_scenes(self.averaged, (scene,), 1.0) for scene in self.held_out]
+        pointed = [score_scenes(self.averaged, (scene,), 1.0) for scene in self.held_out_pointed]
         made = [score_scenes(self.averaged, scenes, thickness(scenes)) for scenes in self.held_out_phantoms]
-        return {**_summary("spider", real), **_summary("phantom", made)}
+        return {**_summary("spider", real), **_summary("pointed", pointed), **_summary("phantom", made)}
 
 
 def losses(logits: Tensor, targets: list[Targets]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from spinepaint.models.localiser import normalise
+from spinepaint.training.localiser_bend import Bend
 from spinepaint.training.localiser_scenes import SCENE_MM, Disc, Scene, moved_to
 
 _FADE_MM = 8.0  # a target fades with its distance from the midline like a Gaussian of this width
@@ -67,11 +68,12 @@ def augment(
     middle = (np.array(shape) - 1) / 2
     offset = anchor - matrix @ (middle + jitter)
     grid = np.indices(shape).reshape(2, -1).astype(np.float64)
-    window = map_coordinates(scene.image, matrix @ grid + offset[:, None], order=1, cval=0.0).reshape(shape)
+    bend = _lordosis(rng, centres)
+    window = map_coordinates(scene.image, bend.apply(matrix @ grid + offset[:, None]), order=1, cval=0.0).reshape(shape)
     back = np.linalg.inv(matrix)
 
     def to_window(point: tuple[float, float]) -> tuple[float, float]:
-        r, c = back @ (np.array(point) - offset)
+        r, c = back @ (np.array(bend.undo(point)) - offset)
         return float(r), float(c)
 
     top, bottom, left, right = _field_of_view(rng, shape)
@@ -83,6 +85,13 @@ def augment(
         if top + 3 < r < bottom - 4 and left + 8 < c < right - 12:
             inside.append(moved)
     return disguise(window.astype(np.float32), rng), tuple(inside)
+
+
+def _lordosis(rng: np.random.Generator, centres: NDArray[np.float64]) -> Bend:
+    """A bend about a place among the discs, half the time none: so the sacrum is steep in one example and level in the next."""
+    origin = (float(rng.uniform(centres[:, 0].min(), centres[:, 0].max() + 1)), float(centres[:, 1].mean()))
+    curvature = float(np.clip(rng.normal(0, 0.0022), -0.004, 0.004)) if rng.random() < 0.5 else 0.0
+    return Bend(origin, curvature * SCENE_MM)
 
 
 def _field_of_view(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, int, int, int]:

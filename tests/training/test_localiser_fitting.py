@@ -150,6 +150,13 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert not all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
+    first = fit(_config(tmp_path / "first", steps=1))
+    task = LocaliserTask(_config(tmp_path / "second", seed=1, weights=str(first)))
+    started = task.network.state_dict()
+    assert all(torch.equal(started[name], value) for name, value in load_file(first).items())
+
+
 def test_steps_lower_the_loss(tmp_path: Path) -> None:
     task = LocaliserTask(_config(tmp_path, steps=30, lr=5e-3))
     history = [task.step(number)["spots"] for number in range(30)]
