@@ -1,13 +1,14 @@
 """How well results are measured: `python -m bench.verification [--phantoms 30] [--bundle DIR]`.
 
 On phantoms that nothing was fitted on, each with lesions at some levels and once more healthy, against their own truth: the
-measures by their exact segmentation and by one as a network leaves it (`degraded`), the severity that these say, and the
-severity that the grey values say with the points of the bundle's localiser. Errors are in mm (mm² for the area).
+measures by their exact segmentation, by one as a network leaves it (`degraded`) and by the bundle's own where it has a segmenter,
+the severity that these say, and the severity that the grey values say with the points of the bundle's localiser. Errors are in mm
+(mm² for the area).
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from spinepaint.imaging.orient import Oriented, orient
 from spinepaint.imaging.severity import severity_of
 from spinepaint.imaging.vocabulary import Fsu, Pathology
 from spinepaint.models.bundle import Bundle
+from spinepaint.models.segmentation import Segmenters, segment
 from spinepaint.training.crops import draw_pathologies, phantom_volume
 from spinepaint.training.phantom import Phantom, make_phantom
 from spinepaint.training.segmenter_spines import structure_labels
@@ -98,13 +100,37 @@ class Findings:
     classes: tuple[tuple[str, bool, bool], ...]
 
 
-def by_structures(cases: Sequence[Twins], noisy: bool) -> Findings:
+Labelled = Callable[[Twins], tuple[tuple[Labels, Labels], Discs]]
+"""The structures of the healthy twin and of the other, and the discs, as one way of measuring has them."""
+
+
+def exactly(case: Twins) -> tuple[tuple[Labels, Labels], Discs]:
+    return case.labels, true_discs(case.well)
+
+
+def as_a_network_might(case: Twins) -> tuple[tuple[Labels, Labels], Discs]:
+    spacing, rng = case.views[0].spacing, np.random.default_rng(case.well.seed)
+    before, after = (degraded(labels, spacing, rng) for labels in case.labels)
+    return (before, after), true_discs(case.well)
+
+
+def by_networks(bundle: Bundle, segmenter: Segmenters) -> Labelled:
+    """As the service has them: the discs by the bundle's localiser, the structures by its plain segmenter."""
+
+    def labelled(case: Twins) -> tuple[tuple[Labels, Labels], Discs]:
+        discs, view = localise_discs(bundle, phantom_volume(case.well)), case.views[1]
+        if discs.labels is None:
+            raise ValueError("a bundle with a segmenter segments what it localises")
+        return (discs.labels, segment(segmenter, view.voxels, view.spacing, diffusion=False).labels), discs
+
+    return labelled
+
+
+def by_structures(cases: Sequence[Twins], labelled: Labelled) -> Findings:
     errors, classes = [], []
     for case in cases:
-        view, labels, discs = case.views[0], case.labels, true_discs(case.well)
-        if noisy:
-            rng = np.random.default_rng(case.well.seed)
-            labels = (degraded(labels[0], view.spacing, rng), degraded(labels[1], view.spacing, rng))
+        labels, discs = labelled(case)
+        view = case.views[0]
         edited, untouched = Structures(view, labels, discs), Structures(view, (labels[0], labels[0]), discs)
         for fsu in discs.levels:
             for phantom, measured in zip((case.well, case.ill), edited.measure(fsu), strict=True):
@@ -166,14 +192,15 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="another bundle than the shipped one")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    cases = list(twins(arguments.phantoms))
-    figures = table(
-        {
-            "exact segmentation": by_structures(cases, noisy=False),
-            "degraded segmentation": by_structures(cases, noisy=True),
-            "grey values": by_grey_values(cases, loaded_bundle(arguments.bundle)),
-        }
-    )
+    cases, bundle = list(twins(arguments.phantoms)), loaded_bundle(arguments.bundle)
+    found = {
+        "exact segmentation": by_structures(cases, exactly),
+        "degraded segmentation": by_structures(cases, as_a_network_might),
+        "grey values": by_grey_values(cases, bundle),
+    }
+    if bundle.segmenter is not None:
+        found["the bundle's localiser and segmenter"] = by_structures(cases, by_networks(bundle, bundle.segmenter))
+    figures = table(found)
     for way, row in figures.items():
         print(f"\n{way}")
         for name, value in row.items():

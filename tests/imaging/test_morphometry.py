@@ -5,7 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.verification import Findings, Twins, by_structures, degraded, oriented_labels, true_discs
+from bench.verification import (
+    Findings,
+    Twins,
+    as_a_network_might,
+    by_structures,
+    degraded,
+    exactly,
+    oriented_labels,
+    true_discs,
+)
 from spinepaint.imaging.morphometry import LevelLines, Morphometry, degree_of
 from spinepaint.imaging.morphometry_grid import CANAL, DISCS, VERTEBRAE
 from spinepaint.imaging.orient import Oriented, orient
@@ -30,7 +39,7 @@ def cases() -> list[Twins]:
 
 @pytest.fixture(scope="module")
 def exact(cases: list[Twins]) -> Findings:
-    return by_structures(cases, noisy=False)
+    return by_structures(cases, exactly)
 
 
 def lines_of(case: Twins, fsu: str = "L3-L4") -> tuple[Oriented, np.ndarray, LevelLines]:
@@ -52,7 +61,7 @@ def test_exact_labels_give_the_truth(exact: Findings) -> None:
 
 
 def test_a_networks_labels_still_do(cases: list[Twins]) -> None:
-    noisy = by_structures(cases, noisy=True)
+    noisy = by_structures(cases, as_a_network_might)
     canal, _, protrusion, _ = np.nanmedian(np.abs(noisy.errors), axis=0)
     assert np.isnan(noisy.errors).any(axis=1).mean() < 0.1
     assert canal < 1.3 and protrusion < 1.5  # of twenty; the bench has three hundred
