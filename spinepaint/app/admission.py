@@ -5,6 +5,7 @@ waits after it was sent whole. So an upload is refused before its body, with 429
 as were lately accepted in time.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ QUICK_S, SLOW_BYTES_PER_S = 2.0, 64_000
 """A body that has come for longer than this, and more slowly, takes no room: it needs little, and one can be slow on purpose."""
 LONGEST_S = 60
 _CUT = 0.8
+_DRAINED_AT_ONCE = 4
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Admission:
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Never more than `most` at once, nor fewer than four of these."""
         self.limit = float(min(FIRST, most))
+        self.draining = asyncio.Semaphore(_DRAINED_AT_ONCE)
+        """Held while the body of one that was refused is read and thrown away: of many at once those let in would get no more."""
         self._most = most
         self._clock = clock
         self._turns: set[Turn] = set()

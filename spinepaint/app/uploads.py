@@ -96,7 +96,8 @@ async def streamed(
             turn = stack.enter_context(admission.turn())
         except Busy:
             if not waits_to_send(request):
-                await drain(request, BUSY_DRAIN_S)
+                async with admission.draining:
+                    await drain(request, BUSY_DRAIN_S)
             raise
         upload = Upload(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upload-", dir=parent))))
         form = make_form(upload)
