@@ -39,6 +39,10 @@ class Counts:
         """So many times as much; for negative factors, as much less."""
         return Counts({name: factor * number for name, number in self.numbers.items()})
 
+    def at_least_nothing(self) -> "Counts":
+        """Without what came out below nothing when more was taken away than there was."""
+        return Counts({name: max(0.0, number) for name, number in self.numbers.items()})
+
 
 class Counters:
     """The servers' own statistics, read by connections of their own that they leave out."""

@@ -14,10 +14,11 @@ def test_counts_are_added_and_taken_away_by_name() -> None:
     assert (one - two).numbers == {"a": 2.0, "b": 1.0, "c": -2.0}
     assert (one + two).numbers == {"a": 4.0, "b": 1.0, "c": 2.0}
     assert one.times(2.0).numbers == {"a": 6.0, "b": 2.0}
+    assert (one - two).at_least_nothing().numbers == {"a": 2.0, "b": 1.0, "c": 0.0}
 
 
 def test_a_second_of_many_gpus_is_their_jobs_and_their_waiting() -> None:
-    load = Load(Counts({"w": 20.0}), {10.0: Counts({"w": 40.0}), 4.0: Counts({"w": 20.0})}, Counts({"w": 0.5, "r": 3.0}), 6.0)
+    load = Load(Counts({"w": 20.0}), {10.0: Counts({"w": 40.0}), 4.0: Counts({"w": 20.0})}, Counts({"w": 0.5, "r": 3.0}), 6.0, {})
     # 1000 GPUs at 10 s each do 100 jobs a second: 100 × (20 + 40), and 1000 × 0.5.
     assert load.each_second(1000, 10.0).numbers == pytest.approx({"w": 6500.0, "r": 3000.0})
     assert load.each_second(1000, 4.0).numbers == pytest.approx({"w": 10500.0, "r": 3000.0})
