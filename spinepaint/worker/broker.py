@@ -1,14 +1,55 @@
 """The broker, which only wakes workers: how Celery is set up, and the two things that the reaper does with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 from spinepaint.settings import Settings
 
 QUEUE = "spinepaint"
 TASK = "spinepaint.run_job"
+
+
+class _Window(redis.QoS):
+    """What a worker has taken and not acknowledged yet.
+
+    kombu keeps a message whose acknowledgement failed, as when the broker is away at that moment, in the window for ever. With a
+    window of one message the worker then takes no other again, however long the broker has been back.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Let go of the message in any case: the ledger knows what became of its job, and a second message does no harm."""
+        with self._let_go_of(delivery_tag):
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """As `ack`; what could not be put back is announced again."""
+        with self._let_go_of(delivery_tag):
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _let_go_of(self, delivery_tag: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+
+
+class _Channel(redis.Channel):
+    QoS = _Window
+
+
+class Transport(redis.Transport):
+    """Redis and Valkey, as kombu speaks with them, that go on where an acknowledgement is lost."""
+
+    Channel = _Channel
+
+
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), f"{__name__}:{Transport.__name__}")
 
 
 def make_celery(settings: Settings) -> Celery:
