@@ -38,8 +38,8 @@ PROMISED = 0.95
 class Row:
     """One sample: its condition, and whether the class asked is seen in its first attempt and in the kept one, by the grader.
 
-    degree: of the kept one, by the grader. verified: whether the service says that the kept one shows what was asked.
-    tries: attempts. localise_s, draw_s: CPU seconds of localising (and segmenting) the series, and of all attempts.
+    degree: of the kept one, by the grader; measured: by the service. verified: whether the service says that the kept one shows
+    what was asked. tries: attempts. localise_s, draw_s: CPU seconds of localising (and segmenting) a series, and of all attempts.
     """
 
     seed: int
@@ -47,6 +47,7 @@ class Row:
     first: bool
     kept: bool
     degree: float
+    measured: float | None
     verified: bool
     tries: int
     localise_s: float
@@ -84,6 +85,7 @@ def draw_all(models: Bundle, seed: int, attempts: int) -> list[Row]:
                 first=severity_of(pathology, first) is severity,
                 kept=severity_of(pathology, degree) is severity,
                 degree=round(degree, 3),
+                measured=kept.quality.degree,
                 verified=kept.quality.verified,
                 tries=len(drawn.best.tries),
                 localise_s=round(localise_s, 3),
@@ -108,7 +110,9 @@ def told(rows: Sequence[Row]) -> str:
         mean = np.mean([row.tries for row in some]), np.mean([row.draw_s for row in some])
         lines.append(f"{name:<34}{len(some):>4}  {shares}{mean[0]:>8.2f}{mean[1]:>8.2f}")
     right = [row.verified == row.kept for row in rows]
+    away = np.array([row.measured - row.degree for row in rows if row.measured is not None])
     lines.append(f"the service's verdict on what it keeps is the grader's in {share(right)}")
+    lines.append(f"degree as the service measures it less the grader's: {away.mean():+.3f}, standard deviation {away.std():.3f}")
     return "\n".join(lines)
 
 

@@ -31,7 +31,8 @@ from spinepaint.training.bundles import read_rl_localiser
 from spinepaint.training.crops import phantom_volume
 from spinepaint.training.localiser_scenes import SCENE_MM, Scene, random_pathologies, read_scenes
 from spinepaint.training.phantom import make_phantom
-from spinepaint.training.rl_localiser import FAILED_MM, auc
+from spinepaint.training.ranking import auc
+from spinepaint.training.rl_localiser import FAILED_MM
 from spinepaint.training.spider import FSU_OF_IVD_LABEL
 from spinepaint.training.spider_points import read_pointed_scenes
 from spinepaint.worker.bundles import loaded_bundle

@@ -1,8 +1,10 @@
-"""Dice per structure with and without diffusion, over T, on phantoms that were never trained on, with seconds a volume.
+"""Dice per structure with and without diffusion, over T, on phantoms that were never trained on, with AUCs of the uncertainty
+and seconds a volume.
 
 `python -m bench.segmentation MODEL [--phantoms 12] [--steps 10,30,100,1000] [--samples 2] [--json FILE]`, where MODEL is the
 folder of a run of `spinepaint train segmenter`, or a bundle that has a segmenter. One phantom in three is T1. Degenerate discs
-have a lesion or a Pfirrmann grade of 4 or 5. Seconds hold for this machine and the threads that torch has.
+have a lesion or a Pfirrmann grade of 4 or 5. AUCs: how well the uncertainty tells wrong voxels from right ones, of all voxels
+and of those in the spine. Seconds hold for this machine and the threads that torch has.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from spinepaint.training.segmenter_run import read_segmenter
 from spinepaint.training.segmenter_scores import Case, compare
 from spinepaint.training.segmenter_spines import HELD_OUT_SEED
 
-COLUMNS = ("vertebrae", "discs", "canal", "mean", "healthy_discs", "degenerate_discs", "seconds")
+COLUMNS = ("vertebrae", "discs", "canal", "mean", "healthy_discs", "degenerate_discs", "uncertainty_auc", "spine_auc", "seconds")
 
 
 def main() -> None:

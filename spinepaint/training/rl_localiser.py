@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import rankdata
 from torch import Tensor
 
 from spinepaint.models.rl_localiser import RlLocaliser, RlLocaliserConfig
 from spinepaint.models.rl_localiser_views import BYTE
 from spinepaint.models.rl_localiser_walk import DOUBTS, facts, find
 from spinepaint.training import fitting
+from spinepaint.training.ranking import auc
 from spinepaint.training.rl_localiser_data import Ground, phantom_ground, spoilt, training_grounds
 from spinepaint.training.rl_localiser_field import Field
 from spinepaint.training.rl_localiser_replay import Moves, Replay, Running
@@ -218,14 +218,6 @@ def walked(network: RlLocaliser, grounds: list[Ground]) -> Walked:
         rows.append(np.column_stack([away, ground.inside, found.doubts])[known])
     table = np.concatenate(rows)
     return Walked(table[:, 0], table[:, 1] > 0.5, table[:, 2:])
-
-
-def auc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve: how often a positive's score is over a negative's, ties half; nan without both."""
-    hits, misses = int(positive.sum()), int((~positive).sum())
-    if not hits or not misses:
-        return float("nan")
-    return float((rankdata(score)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
 def calibrated(config: RlLocaliserConfig, seen: Walked) -> RlLocaliserConfig:

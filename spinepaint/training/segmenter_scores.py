@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from spinepaint.models.segmentation import STRUCTURES, EnsembleConfig, Segmenters, segment
 from spinepaint.training.localiser_scenes import UNFIT, calibrated
 from spinepaint.training.phantom import FSU_UPPER, Phantom
+from spinepaint.training.ranking import auc
 from spinepaint.training.segmenter_spines import phantom_of, structure_labels
 from spinepaint.training.spider import DiscBox, read_slices
 
@@ -59,20 +60,27 @@ def disc_scores(found: NDArray[np.bool_], phantom: Phantom) -> dict[str, float]:
 
 
 def score_phantoms(models: Segmenters, cases: Sequence[Case], how: EnsembleConfig | None) -> dict[str, float]:
-    """Mean Dice by structure and of all, of healthy and of degenerate discs, and seconds a volume.
+    """Mean Dice by structure and of all, of healthy and of degenerate discs, AUCs of the uncertainty, and seconds a volume.
 
-    how: the ensemble, or None for the plain network alone. A figure for which there is no case is left out.
+    uncertainty_auc: how well it tells voxels with a wrong label from the others; spine_auc: the same among the voxels that have a
+    structure in the labels or in the truth, where background that nobody doubts does not count. how: the ensemble, or None for
+    the plain network alone. A figure for which there is no case is left out.
     """
     rows: list[dict[str, float]] = []
     discs: dict[str, list[float]] = {"healthy_discs": [], "degenerate_discs": []}
     for case in cases:
         phantom = _phantom(case)
         began = time.perf_counter()
-        labels = segment(models, phantom.voxels, phantom.spacing, diffusion=how is not None, how=how).labels
+        found = segment(models, phantom.voxels, phantom.spacing, diffusion=how is not None, how=how)
         seconds = time.perf_counter() - began
-        truth = structure_labels(phantom)
+        labels, truth = found.labels, structure_labels(phantom)
+        wrong, spine = labels != truth, (labels > 0) | (truth > 0)
         scores = {name: dice(labels == k, truth == k) for k, name in enumerate(STRUCTURES, start=1)}
-        rows.append({**scores, "mean": fmean(scores.values()), "seconds": seconds})
+        told = {
+            "uncertainty_auc": auc(found.uncertainty.ravel(), wrong.ravel()),
+            "spine_auc": auc(found.uncertainty[spine], wrong[spine]),
+        }
+        rows.append({**scores, "mean": fmean(scores.values()), **told, "seconds": seconds})
         for fsu, score in disc_scores(labels == DISC, phantom).items():
             discs["degenerate_discs" if is_degenerate(phantom, fsu) else "healthy_discs"].append(score)
     means = {name: fmean(row[name] for row in rows) for name in rows[0]} if rows else {}

@@ -16,7 +16,8 @@ from spinepaint.training import rl_localiser, rl_localiser_data
 from spinepaint.training.bundles import read_rl_localiser
 from spinepaint.training.localiser_scenes import Disc, Scene
 from spinepaint.training.phantom import make_phantom
-from spinepaint.training.rl_localiser import RlLocaliserTask, RlLocaliserTraining, Walked, auc, calibrated, fit, projected
+from spinepaint.training.ranking import auc
+from spinepaint.training.rl_localiser import RlLocaliserTask, RlLocaliserTraining, Walked, calibrated, fit, projected
 from spinepaint.training.rl_localiser_data import Ground, altered, phantom_ground, slice_ground, spoilt
 from spinepaint.training.rl_localiser_field import Field
 from spinepaint.training.rl_localiser_replay import Moves, Replay, Running
