@@ -39,6 +39,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.headers["Content-Type"] = 'multipart/related; type="application/dicom"; boundary=b'  # the document cannot say which
     if turn % 3 == 2:
         return
+    if turn == 0 and not case.operation.label.startswith("POST"):
+        case.query = {}
     for name in set(case.path_parameters or ()) & set(_KNOWN):
         known = _KNOWN[name]
         case.path_parameters[name] = known[(_FIRST.get(case.operation.label, 0) + turn) % len(known)]
