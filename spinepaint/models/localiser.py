@@ -36,7 +36,7 @@ class LocaliserConfig:
     widths: tuple[int, int, int] = (64, 96, 128)
     deep_blocks: int = 3
     score_threshold: float = 0.15
-    margin_warning: float = 1.5
+    margin_warning: float = 12.0
 
     def __post_init__(self) -> None:
         for name in ("levels", "fsus", "widths"):  # JSON gives lists
@@ -207,7 +207,9 @@ def place_warnings(config: LocaliserConfig, centres: dict[str, NDArray[np.float6
         return ("no lumbar disc was found",)
     warnings = []
     if margin < config.margin_warning:
-        warnings.append(f"level naming uncertain: the next best naming is only {margin:.1f} nats behind")
+        warnings.append(
+            f"level naming uncertain (transitional anatomy?): the next best naming, a level off, is only {margin:.1f} nats behind"
+        )
     missing = [name for name in config.fsus if name not in centres]
     if missing:
         warnings.append(f"not found in the field of view: {', '.join(missing)}")
