@@ -130,7 +130,7 @@ class Callers:
             if answer.status_code == 202:
                 wish.job_id, wish.accepted = answer.json()["id"], time.monotonic()
                 return
-            if answer.status_code < 500:
+            if answer.status_code < 500 and answer.status_code != 429:  # too much at once is no refusal of the job
                 wish.refused = f"{answer.status_code} {answer.text}"
                 return
             time.sleep(chance.uniform(0.2, 1.0))
