@@ -141,7 +141,8 @@ def name_levels(log_probabilities: NDArray[np.float64], ranks: tuple[int, ...], 
     ordered = sorted(totals, key=totals.__getitem__, reverse=True)
     best, margin = ordered[0], totals[ordered[0]] - totals[ordered[1]]
     # The discs of a chain share their context: what misleads one misleads all, so their evidence counts for a third of what
-    # independent evidence would. Of 28 series that nothing was fitted on the one wrongly named had a margin of 10 nats, the others 8 to 37.
+    # independent evidence would. Of 28 series that nothing was fitted on the one wrongly named had a margin of 10 nats, the
+    # others 8 to 37.
     weights = np.exp(0.3 * (np.array([totals[lowest] for lowest in ordered]) - totals[best]))
     names = [SACRAL if best - rank > last else ABOVE if best - rank < 0 else levels[best - rank] for rank in ranks]
     return Naming(tuple(names), float(margin), float(1 / weights.sum()))
