@@ -39,6 +39,7 @@ from spinepaint.worker.bundles import loaded_bundle
 
 FIRST_SEED = 900_000  # far from every training seed
 NEAR_MM = 15.0
+SLICE_MM = 4.0  # of SPIDER's series, whose slices are here without their neighbours
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def spider_cases(scenes: Sequence[Scene]) -> Iterator[Case]:
     """Slices of held-out patients, each a series of one slice."""
     for scene in scenes:
         discs = {FSU_OF_IVD_LABEL.get(disc.level + 1): np.array([0.0, *disc.centre]) for disc in scene.discs}
-        yield Case(scene.image[None], (SCENE_MM,) * 3, {fsu: centre for fsu, centre in discs.items() if fsu})
+        yield Case(scene.image[None], (SLICE_MM, SCENE_MM, SCENE_MM), {fsu: centre for fsu, centre in discs.items() if fsu})
 
 
 def real_cases(folder: Path) -> Iterator[Case]:

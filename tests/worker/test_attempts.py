@@ -207,7 +207,7 @@ def test_a_landmark_at_another_level_is_painted_but_said(series: Path, tmp_path:
     (warning,) = [text for text in report["warnings"] if "landmark" in text]
     assert "from L2-L3" in warning
     assert "the labels say L4-L5" in warning
-    assert report["quality"]["found"] is None and report["quality"]["measured_by"] == "grey_values"
+    assert report["quality"]["found"] is None and report["quality"]["measured_by"] == "segmentation"
     assert Severity.SMALL in report["warnings"][-1] and "not verified" in report["warnings"][-1]
 
 

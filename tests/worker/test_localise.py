@@ -12,6 +12,7 @@ from spinepaint.training.crops import phantom_volume
 from spinepaint.training.phantom import Phantom, make_phantom
 from spinepaint.training.phantom.dicom import write_series
 from spinepaint.worker.localise import localise_series
+from tests.training.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def test_an_unknown_localiser_is_refused(series: Path) -> None:
     assert "heatmap" in str(refused.value.as_problem())
 
 
-def test_agents_that_the_bundle_does_not_have_are_refused(series: Path) -> None:
+def test_agents_that_the_bundle_does_not_have_are_refused(series: Path, tmp_path: Path) -> None:
+    without = write_tiny_bundle(tmp_path / "without")
     with pytest.raises(Refusal, match="no weights for the localiser 'rl'") as refused:
-        localise_series(series, localiser="rl")
+        localise_series(series, localiser="rl", bundle=without)
     assert "--bundle" in str(refused.value.as_problem())

@@ -105,11 +105,12 @@ def test_nothing_found_leaves_nothing(
 
 
 def test_a_bundle_without_a_segmenter_is_refused(t1_series: Path, tmp_path: Path) -> None:
+    without = write_tiny_bundle(tmp_path / "without")
     with pytest.raises(Refusal, match="has no segmenter") as refused:
-        segment_series(t1_series, tmp_path / "out")
+        segment_series(t1_series, tmp_path / "out", bundle=without)
     assert refused.value.type == "segmenter-not-in-bundle" and "--bundle" in refused.value.detail
     with pytest.raises(Refusal, match="cannot be used"):
-        segment_series(t1_series, tmp_path / "out", bundle=tmp_path)
+        segment_series(t1_series, tmp_path / "out", bundle=tmp_path / "none")
     assert not (tmp_path / "out").exists()
 
 
