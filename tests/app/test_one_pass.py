@@ -155,22 +155,31 @@ def test_the_command_has_the_caps_of_the_settings(tmp_path: Path, monkeypatch: p
     assert "upload_files is 3" in json.loads(command.stdout)["warnings"][0]
 
 
-CRASH = "import os; from spinepaint.app import reader; reader._answer = lambda *_: os.abort(); reader._main()"
-STARVE = "from spinepaint.app import reader; reader._answer = lambda *_: len(bytearray(2**33)); reader._main()"
+CRASH = "import os; from spinepaint.app import reader; reader._answer = lambda *_: os.abort()"
+STARVE = "from spinepaint.app import reader; reader._answer = lambda *_: len(bytearray(2**33))"
+# How each process that reads goes on once it is spoilt: the one that is started for a command, and the gateway's, which forks.
+GOES_ON = {
+    "spinepaint.app.reader": "import sys; sys.stdout.write(reader.answer_text(sys.stdin.read()))",
+    "spinepaint.app.warm_reader": (
+        "import socket, sys; from spinepaint.app import warm_reader; warm_reader._serve(socket.socket(fileno=int(sys.argv[1])))"
+    ),
+}
 
 
-@pytest.mark.parametrize(("program", "slug"), [(CRASH, "upload-unreadable"), (STARVE, "over-cap-reader-memory-bytes")])
+@pytest.mark.parametrize(("spoilt", "slug"), [(CRASH, "upload-unreadable"), (STARVE, "over-cap-reader-memory-bytes")])
 def test_a_reader_that_dies_or_starves_is_a_verdict_by_every_way(
-    client: TestClient, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, slug: str
+    client: TestClient, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: str, slug: str
 ) -> None:
     from spinepaint.app import checking
 
-    run = subprocess.run
+    start, started = subprocess.Popen, set()
 
-    def run_instead(argv: list[str], **options: Any) -> Any:
-        return run([sys.executable, "-c", program], **options)
+    def start_instead(argv: list[str], **options: Any) -> Any:
+        (reads,) = GOES_ON.keys() & set(argv)
+        started.add(reads)
+        return start([sys.executable, "-c", f"{spoilt}; {GOES_ON[reads]}", argv[-1]], **options)
 
-    monkeypatch.setattr(subprocess, "run", run_instead)
+    monkeypatch.setattr(subprocess, "Popen", start_instead)
     paths = small(tmp_path / "s")
     report = checking.check_apart(tmp_path / "s", None, settings.caps)
     assert report["accepted"] is False
@@ -186,6 +195,7 @@ def test_a_reader_that_dies_or_starves_is_a_verdict_by_every_way(
     upload = client.post("/v1/series", files=files)
     assert upload.json()["type"].endswith(f"/{slug}")
     assert list((settings.data_dir / "incoming").iterdir()) == []
+    assert started == GOES_ON.keys()
 
 
 def test_what_is_against_a_source_is_left_to_the_reading_itself(tmp_path: Path, settings: Settings) -> None:
