@@ -72,6 +72,7 @@ def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -
     write_edit_segmentation(target / "labels" / "edit.dcm", derived, volume, pasted.changed, provenance)
     write_measurement_report(target / "labels" / "report.dcm", derived, volume, provenance, _measurements(sample.quality))
     title = f"{sample.spec.fsu.value} {sample.spec.pathology.value} {sample.spec.severity.value}".replace("_", " ")
+    title += "" if sample.quality.verified else " (not verified)"
     write_preview(target / "preview.png", volume, volume.with_voxels(_as_written(volume, derived)), sample.landmark, title=title)
     report = _report(sample, derived, timings_s)
     (target / "report.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,23 @@ def test_our_own_output_is_refused_as_input(result: tuple[Path, dict[str, Any], 
     with pytest.raises(Refusal) as refusal:
         run_pipeline(result[0] / "series", SPEC, tmp_path / "out")
     assert "synthetic" in refusal.value.type
+
+
+def test_a_level_that_is_hardly_to_be_believed_is_painted_only_at_a_landmark(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise gives levels too, with next to no confidence."""
+    known = pipeline.steps.localise_discs
+
+    def doubtful(*arguments: Any) -> Any:
+        discs = known(*arguments)
+        return replace(discs, confidence=dict.fromkeys(discs.confidence, 0.07))
+
+    monkeypatch.setattr(pipeline.steps, "localise_discs", doubtful)
+    with pytest.raises(Refusal, match="not found with any confidence") as refused:
+        run_pipeline(series, SPEC, tmp_path / "refused")
+    assert refused.value.type == "fsu-not-found" and not (tmp_path / "refused").exists()
+    monkeypatch.undo()
+    landmark = run_pipeline(series, SPEC, tmp_path / "right")["landmark_lps_mm"]
+    monkeypatch.setattr(pipeline.steps, "localise_discs", doubtful)
+    run_pipeline(series, SPEC | {"landmark_lps_mm": landmark}, tmp_path / "taken")
