@@ -11,7 +11,15 @@ from spinepaint.imaging import provenance as marks
 from spinepaint.imaging.derived import DerivedSeries
 from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.uids import uid_from
-from spinepaint.imaging.vocabulary import FSU_CODES, PATHOLOGY_CODES, SEVERITY_CODES, VERTEBRAL_CANAL, Code
+from spinepaint.imaging.vocabulary import (
+    FINDING_CONTEXT,
+    FSU_CODES,
+    PATHOLOGY_CODES,
+    SEVERITY_CODES,
+    VERIFIED_CODES,
+    VERTEBRAL_CANAL,
+    Code,
+)
 
 # Name (CID 7469) and site of each measure; None is the disc. `measures.LevelMeasures` defines them.
 MEASURES: dict[str, tuple[Code, Code | None]] = {
@@ -52,18 +60,24 @@ def by_time_point(measurements: Mapping[str, float]) -> dict[str, dict[str, floa
 
 
 def report_content(
-    derived: DerivedSeries, provenance: Provenance, measurements: Mapping[str, float], slice_index: int
+    derived: DerivedSeries,
+    provenance: Provenance,
+    measurements: Mapping[str, float],
+    slice_index: int,
+    verified: bool | None = None,
 ) -> hd.sr.MeasurementReport:
     """The content tree (PS3.16 TID 1500): the finding at the landmark, and what was measured there before and after.
 
-    Each time point (TID 1502) has a group of its own about the same point in patient LPS mm; the finding, its severity and
-    its site are in the group of the synthetic series, and its measures name the image of slice `slice_index`. There is no
-    image library: the evidence names every image, and a library would repeat their headers at the cost of most of the report.
+    Each time point (TID 1502) has a group of its own about the same point in patient LPS mm; the finding, its severity, its
+    finding context (whether it was `verified`) and its site are in the group of the synthetic series, and its measures name the
+    image of slice `slice_index`. There is no image library: the evidence names every image, and a library would repeat their
+    headers at the cost of most of the report.
     """
     split = by_time_point(measurements)
-    groups = [_group("after", derived, provenance, split.get("after", {}), _source(derived, slice_index))]
+    finding = _finding(provenance, verified)
+    groups = [_group("after", derived, provenance, split.get("after", {}), _source(derived, slice_index), finding)]
     if "before" in split:
-        groups.append(_group("before", derived, provenance, split["before"], None))
+        groups.append(_group("before", derived, provenance, split["before"], None, {}))
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -89,21 +103,25 @@ def _source(derived: DerivedSeries, slice_index: int) -> hd.sr.SourceImageForMea
     return hd.sr.SourceImageForMeasurement(image.SOPClassUID, image.SOPInstanceUID, referenced_frame_numbers=frames)
 
 
+def _finding(provenance: Provenance, verified: bool | None) -> dict[str, Any]:
+    """What was asked for, and whether it was seen."""
+    told = [hd.sr.QualitativeEvaluation(name=codes.SCT.Severity, value=concept(SEVERITY_CODES[provenance.severity]))]
+    if verified is not None:
+        told.append(hd.sr.QualitativeEvaluation(name=concept(FINDING_CONTEXT), value=concept(VERIFIED_CODES[verified])))
+    return {"finding_type": concept(PATHOLOGY_CODES[provenance.pathology]), "qualitative_evaluations": told}
+
+
 def _group(
     when: str,
     derived: DerivedSeries,
     provenance: Provenance,
     measures: Mapping[str, float],
     source: hd.sr.SourceImageForMeasurement | None,
+    finding: Mapping[str, Any],
 ) -> Any:
     """Measurement group (TID 1410) of one time point; the same tracking UID says that it is the same place."""
     name, order = TIME_POINTS[when]
     site = hd.sr.FindingSite(concept(FSU_CODES[provenance.fsu]))
-    finding: dict[str, Any] = {}
-    if when == "after":
-        severity = concept(SEVERITY_CODES[provenance.severity])
-        finding["finding_type"] = concept(PATHOLOGY_CODES[provenance.pathology])
-        finding["qualitative_evaluations"] = [hd.sr.QualitativeEvaluation(name=codes.SCT.Severity, value=severity)]
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=provenance.uid("tracking", derived.series_uid), identifier=marks.printable(provenance.finding(), 64)

@@ -79,7 +79,13 @@ def write_edit_segmentation(
 
 
 def write_measurement_report(
-    path: Path, derived: DerivedSeries, volume: Volume, provenance: Provenance, measurements: Mapping[str, float]
+    path: Path,
+    derived: DerivedSeries,
+    volume: Volume,
+    provenance: Provenance,
+    measurements: Mapping[str, float],
+    *,
+    verified: bool | None = None,
 ) -> None:
     """Write a report (PS3.16 TID 1500, as Comprehensive 3D SR): pathology, severity, level, landmark and measures.
 
@@ -89,6 +95,7 @@ def write_measurement_report(
     derived: the synthetic series the report is about.
     volume: the source.
     measurements: lengths in mm by name and time point, such as {"canal_ap_after": 9.5}. May be empty.
+    verified: whether the severity that was asked for was also measured; None where nobody looked.
 
     Raises
     ------
@@ -102,7 +109,7 @@ def write_measurement_report(
         raise ValueError("a measurement is not a finite number")
     report = hd.sr.Comprehensive3DSR(
         evidence=acceptable(derived.datasets),
-        content=report_content(derived, provenance, measurements, round(float(index[0])))[0],
+        content=report_content(derived, provenance, measurements, round(float(index[0])), verified)[0],
         series_instance_uid=provenance.uid("report series", derived.series_uid),
         series_number=_series_number(derived, REPORT_NUMBER_OFFSET),
         sop_instance_uid=provenance.uid("report", derived.series_uid),

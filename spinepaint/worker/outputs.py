@@ -70,7 +70,8 @@ def write_sample(folder: Path, sample: Sample, timings_s: Mapping[str, float]) -
     derived = write_series(target / "series", volume, pasted.voxels, pasted.changed, provenance, new_study=new_study)
     (target / "labels").mkdir()
     write_edit_segmentation(target / "labels" / "edit.dcm", derived, volume, pasted.changed, provenance)
-    write_measurement_report(target / "labels" / "report.dcm", derived, volume, provenance, _measurements(sample.quality))
+    measured, verified = _measurements(sample.quality), sample.quality.verified
+    write_measurement_report(target / "labels" / "report.dcm", derived, volume, provenance, measured, verified=verified)
     title = f"{sample.spec.fsu.value} {sample.spec.pathology.value} {sample.spec.severity.value}".replace("_", " ")
     title += "" if sample.quality.verified else " (not verified)"
     write_preview(target / "preview.png", volume, volume.with_voxels(_as_written(volume, derived)), sample.landmark, title=title)

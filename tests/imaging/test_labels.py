@@ -240,3 +240,13 @@ def test_a_series_without_slice_thickness_is_labelled_too(tmp_path: Path) -> Non
     make_series(tmp_path / "in", slices=5, rows=40, columns=40, mutate=lambda ds, _: ds.pop("SliceThickness"))
     for path in write_labels(paint(tmp_path / "in", tmp_path / "out"), tmp_path / "labels"):
         assert dciodvfy(path) == []
+
+
+@pytest.mark.parametrize(("verified", "said"), [(True, ["410605003"]), (False, ["410590009"]), (None, [])])
+def test_the_report_says_whether_the_finding_was_seen(
+    tmp_path: Path, painted: Painted, verified: bool | None, said: list[str]
+) -> None:
+    path = tmp_path / "report.dcm"
+    write_measurement_report(path, painted.derived, painted.volume, PROVENANCE, MEASUREMENTS, verified=verified)
+    contexts = [context for item in _tree(dcmread(path)) for context in _named(item, "408729009")]
+    assert [context.ConceptCodeSequence[0].CodeValue for context in contexts] == said
