@@ -3,12 +3,15 @@
 Arrays are (E, A, …): E walks side by side, each with one agent a disc. Positions are voxels of the agents' grid.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spinepaint.models.naming import GAP_MM
 from spinepaint.models.placement import device_of
 from spinepaint.models.rl_localiser import MEMORY, MOVES, RlLocaliser, RlLocaliserConfig, full_width_half_maximum
 from spinepaint.models.rl_localiser_views import BYTE, Atlas, to_agents_grid
@@ -248,13 +251,29 @@ def localise_by_agents(
     names = [name for name, keep in zip(config.fsus, kept, strict=True) if keep]
     centres = {name: (found.places[config.fsus.index(name)] + 0.5) / factor - 0.5 for name in names}
     missing = [name for name in config.fsus if name not in names]
-    warnings = ("no lumbar disc was found",) if not names else (f"not found in the field of view: {', '.join(missing)}",)
+    warnings: list[str] = []
+    if missing:
+        warnings.append(f"not found in the field of view: {', '.join(missing)}" if names else "no lumbar disc was found")
+    warnings += odd_gaps(config.fsus, centres, spacing_mm)
     return AgentLocalisation(
         centres,
         {name: float(sure[config.fsus.index(name)]) for name in names},
         dict(zip(config.fsus, map(float, found.doubts[:, 0]), strict=True)),
-        warnings if missing else (),
+        tuple(warnings),
     )
+
+
+def odd_gaps(
+    fsus: tuple[str, ...], centres: Mapping[str, NDArray[np.float64]], spacing_mm: tuple[float, float, float]
+) -> list[str]:
+    """A warning for each two levels that are no neighbours by their gap: an agent does not know where the others ended."""
+    warnings = []
+    for upper, lower in pairwise(fsus):
+        if upper in centres and lower in centres:
+            gap = float(np.linalg.norm((centres[upper] - centres[lower]) * spacing_mm))
+            if not GAP_MM[0] <= gap <= GAP_MM[1]:
+                warnings.append(f"{upper} and {lower} lie {gap:.0f} mm apart, so at least one of them is another disc")
+    return warnings
 
 
 def confidence(config: RlLocaliserConfig, doubts: NDArray[np.float64]) -> NDArray[np.float64]:

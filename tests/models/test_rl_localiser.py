@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spinepaint.models.rl_localiser import MOVES, RlLocaliser, RlLocaliserConfig, full_width_half_maximum
 from spinepaint.models.rl_localiser_views import BYTE, Atlas, to_agents_grid
-from spinepaint.models.rl_localiser_walk import Walks, advance, confidence, facts, find, localise_by_agents
+from spinepaint.models.rl_localiser_walk import Walks, advance, confidence, facts, find, localise_by_agents, odd_gaps
 
 SMALL = RlLocaliserConfig(widths=(8, 8, 8), hidden=8, view=16, atoms=15, gammas=(1.0,), certainty=(4.0, 2.0, 0.0, 0.0, 0.1))
 SPACING = (2.0, 2.0, 2.0)
@@ -208,3 +208,12 @@ def test_confidence_falls_with_the_width_and_the_spread() -> None:
 def test_two_dimensional_input_is_refused() -> None:
     with pytest.raises(ValueError, match="three axes"):
         localise_by_agents(RlLocaliser(SMALL), np.zeros((8, 8), np.float32), SPACING)
+
+
+def test_levels_that_cannot_be_neighbours_are_told() -> None:
+    fsus = ("L1-L2", "L2-L3", "L3-L4")
+    places = {name: np.array([2.0, row, 50.0]) for name, row in zip(fsus, (10.0, 48.0, 124.0), strict=True)}
+    (warning,) = odd_gaps(fsus, places, (4.0, 1.0, 1.0))
+    assert warning.startswith("L2-L3 and L3-L4 lie 76 mm apart")
+    del places["L2-L3"]
+    assert odd_gaps(fsus, places, (4.0, 1.0, 1.0)) == [], "levels with an absent one between them are no neighbours"
