@@ -12,7 +12,7 @@ from spinepaint.imaging.derived import DerivedSeries
 from spinepaint.imaging.provenance import Provenance
 from spinepaint.imaging.uids import uid_from
 from spinepaint.imaging.vocabulary import (
-    FINDING_CONTEXT,
+    CERTAINTY,
     FSU_CODES,
     PATHOLOGY_CODES,
     SEVERITY_CODES,
@@ -69,7 +69,7 @@ def report_content(
     """The content tree (PS3.16 TID 1500): the finding at the landmark, and what was measured there before and after.
 
     Each time point (TID 1502) has a group of its own about the same point in patient LPS mm; the finding, its severity, its
-    finding context (whether it was `verified`) and its site are in the group of the synthetic series, and its measures name the
+    certainty (whether it was `verified`) and its site are in the group of the synthetic series, and its measures name the
     image of slice `slice_index`. There is no image library: the evidence names every image, and a library would repeat their
     headers at the cost of most of the report.
     """
@@ -107,7 +107,7 @@ def _finding(provenance: Provenance, verified: bool | None) -> dict[str, Any]:
     """What was asked for, and whether it was seen."""
     told = [hd.sr.QualitativeEvaluation(name=codes.SCT.Severity, value=concept(SEVERITY_CODES[provenance.severity]))]
     if verified is not None:
-        told.append(hd.sr.QualitativeEvaluation(name=concept(FINDING_CONTEXT), value=concept(VERIFIED_CODES[verified])))
+        told.append(hd.sr.QualitativeEvaluation(name=concept(CERTAINTY), value=concept(VERIFIED_CODES[verified])))
     return {"finding_type": concept(PATHOLOGY_CODES[provenance.pathology]), "qualitative_evaluations": told}
 
 

@@ -71,11 +71,11 @@ FSU_CODES: dict[Fsu, Code] = {
     Fsu.L4_L5: Code("84020006", "SCT", "L4/L5 disc"),
     Fsu.L5_S1: Code("715056000", "SCT", "L5/S1 disc"),
 }
-# Whether a finding was seen where it was asked for: SNOMED CT's finding context.
-FINDING_CONTEXT = Code("408729009", "SCT", "Finding context")
+# Whether a finding was measured as it was asked for.
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 VERIFIED_CODES: dict[bool, Code] = {
-    True: Code("410605003", "SCT", "Confirmed present"),
-    False: Code("410590009", "SCT", "Known possible"),
+    True: Code("52101004", "SCT", "Present"),
+    False: Code("42425007", "SCT", "Equivocal"),
 }
 LUMBAR_SPINE = Code("122496007", "SCT", "Lumbar spine")
 VERTEBRAL_CANAL = Code("61853006", "SCT", "Vertebral canal")

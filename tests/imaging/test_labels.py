@@ -242,11 +242,11 @@ def test_a_series_without_slice_thickness_is_labelled_too(tmp_path: Path) -> Non
         assert dciodvfy(path) == []
 
 
-@pytest.mark.parametrize(("verified", "said"), [(True, ["410605003"]), (False, ["410590009"]), (None, [])])
+@pytest.mark.parametrize(("verified", "said"), [(True, ["52101004"]), (False, ["42425007"]), (None, [])])
 def test_the_report_says_whether_the_finding_was_seen(
     tmp_path: Path, painted: Painted, verified: bool | None, said: list[str]
 ) -> None:
     path = tmp_path / "report.dcm"
     write_measurement_report(path, painted.derived, painted.volume, PROVENANCE, MEASUREMENTS, verified=verified)
-    contexts = [context for item in _tree(dcmread(path)) for context in _named(item, "408729009")]
+    contexts = [context for item in _tree(dcmread(path)) for context in _named(item, "111012")]
     assert [context.ConceptCodeSequence[0].CodeValue for context in contexts] == said
