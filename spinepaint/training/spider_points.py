@@ -10,30 +10,30 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinepaint.models.localiser import normalise
-from spinepaint.training.localiser_scenes import Disc, Scene, moved_to, square
+from spinepaint.training.localiser_scenes import GAP_MM, PLAUSIBLE_GAP_MM, Disc, Scene, moved_to, square
 from spinepaint.training.spider import SpiderSlice, is_held_out, read_slices
 
 _POINTS = Path(__file__).with_name("spider_disc_points.json")
-_GAP_MM, _PLAUSIBLE_GAP_MM = 36.0, (30.0, 43.0)
 
 
-def _spacing(slice_: SpiderSlice, points: np.ndarray) -> tuple[float, float]:
+def _spacing(slice_: SpiderSlice, points: NDArray[np.float64]) -> tuple[float, float]:
     """Pixel spacing in mm, corrected where the gaps between lumbar discs show the header's to be wrong.
 
     Matrices with too large a gap were interpolated along the rows; those with too small a one along both axes.
     """
     rows, columns = slice_.spacing
     gap = float(np.linalg.norm(np.diff(points[:6], axis=0) * slice_.spacing, axis=1).mean())
-    if gap > _PLAUSIBLE_GAP_MM[1]:
-        return rows * _GAP_MM / gap, columns
-    if gap < _PLAUSIBLE_GAP_MM[0]:
-        return rows * _GAP_MM / gap, columns * _GAP_MM / gap
+    if gap > PLAUSIBLE_GAP_MM[1]:
+        return rows * GAP_MM / gap, columns
+    if gap < PLAUSIBLE_GAP_MM[0]:
+        return rows * GAP_MM / gap, columns * GAP_MM / gap
     return rows, columns
 
 
-def pointed_scene(slice_: SpiderSlice, points: np.ndarray) -> Scene:
+def pointed_scene(slice_: SpiderSlice, points: NDArray[np.float64]) -> Scene:
     """The scene of a slice and the (N, 2) points of its discs, L5-S1 first; without margins and canals."""
     image = square(slice_.image, _spacing(slice_, points))
     factor = (image.shape[0] / slice_.image.shape[0], image.shape[1] / slice_.image.shape[1])

