@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 
 import httpx
 import redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
+_ONLOOKER = "onlooker"
 _STATEMENTS = """
 SELECT CASE WHEN query ~* '^(insert|update|delete)' THEN 'write'
             WHEN query ~* '^(select|with)' THEN 'read'
             WHEN query ~* '^commit' THEN 'commit' ELSE 'other' END AS kind,
        sum(calls), sum(rows), sum(wal_bytes), sum(total_exec_time)
 FROM pg_stat_statements
-WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query !~ 'pg_stat_'
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
 GROUP BY 1
 """
 _S3_REQUESTS = re.compile(r'^SeaweedFS_s3_request_total\{[^}]*type="(\w+)"[^}]*\} (\S+)', re.MULTILINE)
@@ -44,12 +46,22 @@ class Counts:
         return Counts({name: max(0.0, number) for name, number in self.numbers.items()})
 
 
-class Counters:
-    """The servers' own statistics, read by connections of their own that they leave out."""
+def onlooker_url(database_url: str) -> str:
+    """The database as seen by a user of the bench's own, who is made for it, and whose statements are not counted."""
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        if not connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :name"), {"name": _ONLOOKER}):
+            connection.execute(text(f"CREATE ROLE {_ONLOOKER} SUPERUSER LOGIN"))
+    engine.dispose()
+    return make_url(database_url).set(username=_ONLOOKER).render_as_string(hide_password=False)
 
-    def __init__(self, database_url: str, broker_url: str, metrics_url: str) -> None:
-        """`metrics_url` is where the S3 store tells its figures."""
-        self._engine: Engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+
+class Counters:
+    """The servers' own statistics but for what the onlooker asks."""
+
+    def __init__(self, looking_url: str, broker_url: str, metrics_url: str) -> None:
+        """`looking_url` is an `onlooker_url`; `metrics_url` is where the S3 store tells its figures."""
+        self._engine: Engine = create_engine(looking_url, isolation_level="AUTOCOMMIT")
         self._broker = redis.Redis.from_url(broker_url)
         self._metrics_url = metrics_url
         with self._engine.connect() as connection:
@@ -60,8 +72,8 @@ class Counters:
         return Counts(self._database() | self._commands() | self._objects())
 
     def connections(self) -> int:
-        """Connections to the database but this one."""
-        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        """Connections to the database but the onlooker's."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename <> current_user"
         with self._engine.connect() as connection:
             return int(connection.scalar(text(query)) or 0)
 

@@ -26,6 +26,7 @@ from spinepaint.store.database import utc_now
 from spinepaint.store.figures import Memory
 from spinepaint.store.jobs import JobOrder
 from spinepaint.store.tenancy import CallerLedger
+from spinepaint.worker.reaper import MESSAGES_A_WORKER
 
 FEW, MANY, LIMIT = 10, 10_000, 1.5
 TENANTS = ("a", "b", "c", "d", "e")
@@ -131,7 +132,7 @@ def cases(place: Place) -> dict[str, Case]:
         "Retry-After, another tenant": Case(lambda: other.queue(utc_now() - ALIVE)),
         "figures for /metrics": Case(lambda: ledger.figures(utc_now() - ALIVE)),
         "reaper: stale jobs": Case(lambda: ledger.requeue_stale(utc_now(), ALIVE)),
-        "reaper: depth of the queue": Case(ledger.queue_depth),
+        "reaper: depth of the queue": Case(lambda: ledger.queue_depth(most=MESSAGES_A_WORKER)),
         "reaper: the outbox": Case(ledger.pending_announcements),
     }
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from bench.counters import Counters, Counts
+from bench.counters import Counters, Counts, onlooker_url
 from bench.load import MATRIX, SLICES, SPEC
 from bench.ratios import table
 from bench.servers import Servers, end, until
@@ -51,7 +51,7 @@ class Load:
 
 
 class Site:
-    """The servers, a gateway and a ledger to look on from."""
+    """The servers, a gateway, and a ledger to look on from whose statements are not counted."""
 
     def __init__(self, servers: Servers, folder: Path, matrix: int) -> None:
         """Start all but the workers."""
@@ -60,8 +60,9 @@ class Site:
         broker, metrics = servers.valkey(), servers.objects()
         self.servers = servers
         _, self.url = servers.gateway()
-        self.ledger = Ledger(url)
-        self.counters = Counters(url, broker, metrics)
+        looking_url = onlooker_url(url)
+        self.ledger = Ledger(looking_url)
+        self.counters = Counters(looking_url, broker, metrics)
         paths = write_series(make_phantom(4, slices=SLICES, matrix=matrix), folder / "source", seed=4)
         self.files = [("files", (path.name, path.read_bytes())) for path in paths]
 

@@ -126,13 +126,16 @@ class JobBook(Database):
             found = {row[0]: row[1] for row in session.execute(query)}
         return {state: found.get(state.value, 0) for state in JobState}
 
-    def queue_depth(self, tenant: str | None = None) -> int:
-        """How many jobs wait for a worker. Those that have ended, of which there may be millions, are not counted for it."""
-        query = select(func.count()).where(Job.state == JobState.QUEUED.value)
+    def queue_depth(self, tenant: str | None = None, *, most: int | None = None) -> int:
+        """How many jobs wait for a worker, counted no further than `most`.
+
+        Those that have ended, of which there may be millions, are not looked at for it.
+        """
+        waiting = select(Job.id).where(Job.state == JobState.QUEUED.value).limit(most)
         if tenant is not None:
-            query = query.where(Job.tenant == tenant)
+            waiting = waiting.where(Job.tenant == tenant)
         with self.read() as session:
-            return session.scalar(query) or 0
+            return session.scalar(select(func.count()).select_from(waiting.subquery())) or 0
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
         """What happened to a job since event number `after`, in order."""

@@ -67,6 +67,18 @@ class Outbox(Database):
         with self.read() as session:
             return list(session.scalars(select(Discard.prefix).where(Discard.due_at <= now).limit(limit)))
 
+    def take_discards(self, now: datetime, lease: timedelta, limit: int = 20) -> list[str]:
+        """Prefixes to delete now, the longest due first, that nobody else is given before the lease is over.
+
+        So many may delete at once, and one that cannot be deleted is tried again later, which keeps no other waiting.
+        """
+        due = select(Discard).where(Discard.due_at <= now).order_by(Discard.due_at).limit(limit).with_for_update(skip_locked=True)
+        with self.write() as session:
+            taken = list(session.scalars(due))
+            for discard in taken:
+                discard.due_at = now + lease
+            return [discard.prefix for discard in taken]
+
     def mark_discarded(self, prefix: str) -> None:
         """Record that nothing is left under a prefix."""
         with self.write() as session:

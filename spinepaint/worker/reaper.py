@@ -16,6 +16,11 @@ from spinepaint.worker.broker import Broker, make_celery
 
 _log = logging.getLogger(__name__)
 BROKER_PAUSE_S = 1.0
+MESSAGES_A_WORKER = 200
+"""So many at the broker keep a worker busy until the next look, whatever else waits: a message stands for no job of its own."""
+DELETE_LEASE = timedelta(seconds=30)
+BUSY_S = 1.0
+"""How long to go on with what there may be any amount of: new jobs wait to be announced meanwhile."""
 ANNOUNCED_S, REAPED_S = 5.0, 30.0
 """How seldom one of very many workers looks after what is common to all: as long as it may take where the others die at once."""
 
@@ -83,19 +88,15 @@ class Reaper:
 
     def restore_messages(self) -> int:
         """Announce again what a broker without memory forgot: no more jobs than it has too few messages for."""
-        missing = self._ledger.queue_depth() - self._queue.backlog()
+        missing = self._ledger.queue_depth(most=MESSAGES_A_WORKER * (1 + self._others)) - self._queue.backlog()
         if missing <= 0:
             return 0
         again = timedelta(seconds=self._settings.reannounce_after_s)
         return len(self._ledger.reannounce(self._ledger.now(), again, missing))
 
     def delete_discarded(self) -> int:
-        """Delete the files that are due for it; how many prefixes."""
-        due = self._ledger.due_discards(self._ledger.now())
-        for prefix in due:
-            self._artifacts.delete_prefix(prefix)
-            self._ledger.mark_discarded(prefix)
-        return len(due)
+        """Delete files that are due for it; how many prefixes."""
+        return _for_a_while(self._delete_some)
 
     def tidy(self) -> None:
         """Fold what was counted, strike out workers that have long been silent, and end what was recorded long enough ago."""
@@ -104,10 +105,8 @@ class Reaper:
         self._ledger.prune_audit(self._ledger.now() - timedelta(days=self._settings.audit_days))
 
     def purge(self) -> int:
-        """Forget a few of the jobs and series that are kept no longer; how many. Their files are deleted in another step."""
-        now, results, sources = self._ledger.now(), self._settings.retain_results_days, self._settings.retain_sources_days
-        gone = 0 if results is None else self._ledger.purge_jobs(now - timedelta(days=results))
-        gone += 0 if sources is None else self._ledger.purge_series(now - timedelta(days=sources))
+        """Forget jobs and series that are kept no longer; how many. Their files are deleted in another step."""
+        gone = _for_a_while(self._purge_some)
         if gone:
             _log.info("%d jobs, batches and series were kept long enough, and are gone", gone)
         return gone
@@ -116,6 +115,24 @@ class Reaper:
         """See how many workers share the work of this one."""
         alive_since = self._ledger.now() - timedelta(seconds=self._settings.stale_after_s)
         self._others = max(0, self._ledger.count_workers(alive_since) - 1)
+
+    def _delete_some(self) -> int:
+        due, stuck = self._ledger.take_discards(self._ledger.now(), DELETE_LEASE), []
+        for prefix in due:
+            try:
+                self._artifacts.delete_prefix(prefix)
+            except Exception as error:
+                stuck.append(error)
+                continue
+            self._ledger.mark_discarded(prefix)
+        if stuck:
+            raise stuck[0]
+        return len(due)
+
+    def _purge_some(self) -> int:
+        now, results, sources = self._ledger.now(), self._settings.retain_results_days, self._settings.retain_sources_days
+        gone = 0 if results is None else self._ledger.purge_jobs(now - timedelta(days=results))
+        return gone + (0 if sources is None else self._ledger.purge_series(now - timedelta(days=sources)))
 
     def _longer_s(self, every_s: float, most_s: float) -> float:
         """How much longer than alone to leave it to the others; at random, so that they do not all look at once."""
@@ -130,6 +147,16 @@ class Reaper:
             _log.warning("%s: the broker or the store does not answer (%s)", what, type(error).__name__)
         except Exception as error:
             _log.error("%s failed (%s); tried again later", what, type(error).__name__)
+
+
+def _for_a_while(some: Callable[[], int]) -> int:
+    """Repeat what does a little at a time, until there is no more or the time is over; how much was done."""
+    until, done = time.monotonic() + BUSY_S, 0
+    while (did := some()) > 0:
+        done += did
+        if time.monotonic() > until:
+            break
+    return done
 
 
 def make_reaper(settings: Settings) -> Reaper:

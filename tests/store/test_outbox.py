@@ -57,3 +57,18 @@ def test_what_a_cancelled_attempt_stored_is_due_for_deletion_in_time(ledger: Led
     ledger.cancel(job.id)
     assert ledger.due_discards(utc_now()) == []
     assert ledger.due_discards(utc_now() + 61 * MINUTE) == [result_prefix(job.id, claim.token)]
+
+
+def test_what_one_deletes_no_other_is_given_until_its_time_is_over(ledger: Ledger) -> None:
+    now = utc_now()
+    for number in range(5):
+        series = ledger.add_series(sha256=str(number), geometry={}, warnings=[], artifact_key=f"sources/{number}/")
+        ledger.delete_series(series.id)
+    later = now + MINUTE
+    first = ledger.take_discards(later, MINUTE, limit=3)
+    second = ledger.take_discards(later, MINUTE, limit=3)
+    assert (len(first), len(second)) == (3, 2)
+    assert sorted(first + second) == [f"sources/{number}/" for number in range(5)]
+    assert ledger.take_discards(later, MINUTE) == []
+    ledger.mark_discarded(first[0])
+    assert sorted(ledger.take_discards(later + MINUTE, MINUTE)) == sorted(set(first + second) - {first[0]})

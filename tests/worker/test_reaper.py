@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from kombu.exceptions import OperationalError
 
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, JobOrder, Ledger, Series, result_prefix
-from spinepaint.worker.reaper import Reaper, run_reaper
+from spinepaint.store.database import utc_now
+from spinepaint.worker import reaper as module
+from spinepaint.worker.reaper import MESSAGES_A_WORKER, Reaper, run_reaper
 from spinepaint.worker.scratch import own_scratch
 from tests.worker.workplaces import add_source, job_now, open_stores, wait_until
 
@@ -128,6 +131,48 @@ def test_a_queue_that_the_broker_still_holds_is_not_announced_again(
     assert reaper.restore_messages() == 0
     del queue.messages[1:]
     assert reaper.restore_messages() == 2
+
+
+def test_of_a_long_queue_no_more_is_announced_again_than_keeps_the_workers_busy(
+    reaper: Reaper, ledger: Ledger, series: Series, queue: ListQueue, settings: Settings
+) -> None:
+    ledger.submit_batch([JobOrder(series.id, {})] * (MESSAGES_A_WORKER + 50))
+    reaper.announce()
+    queue.messages.clear()
+    time.sleep(2 * settings.reannounce_after_s)
+    assert reaper.restore_messages() == MESSAGES_A_WORKER
+    assert reaper.announce() == MESSAGES_A_WORKER
+    assert reaper.restore_messages() == 0
+    del queue.messages[:20]
+    assert reaper.restore_messages() == 20
+
+
+def test_what_cannot_be_deleted_keeps_nothing_else_from_it(
+    reaper: Reaper, stores: tuple[Ledger, ArtifactStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, artifacts = stores
+    for name in ("a", "b", "c"):
+        artifacts.put_bytes(f"sources/{name}/1.dcm", b"x")
+        stored = ledger.add_series(sha256=name, geometry={}, warnings=[], artifact_key=f"sources/{name}/")
+        ledger.delete_series(stored.id)
+    delete = artifacts.delete_prefix
+
+    def denied(prefix: str) -> None:
+        if prefix == "sources/b/":
+            raise PermissionError(prefix)
+        delete(prefix)
+
+    monkeypatch.setattr(artifacts, "delete_prefix", denied)
+    monkeypatch.setattr(module, "DELETE_LEASE", timedelta(seconds=0.2))
+
+    def only_that_is_left() -> bool:
+        reaper.tick()
+        return [artifact.key for artifact in artifacts.list("sources/")] == ["sources/b/1.dcm"]
+
+    wait_until(only_that_is_left)
+    monkeypatch.undo()
+    wait_until(lambda: reaper.tick() == [] and artifacts.list("sources/") == [])
+    assert ledger.due_discards(utc_now() + timedelta(days=1)) == []
 
 
 def test_a_stopped_job_is_taken_back_and_announced(reaper: Reaper, ledger: Ledger, series: Series, queue: ListQueue) -> None:
