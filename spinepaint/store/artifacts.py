@@ -1,16 +1,54 @@
 """Files by key, in a folder or an S3-compatible bucket."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
 CHUNK_BYTES = 1 << 20
+SILENT_S = 10.0
+"""A bucket has failed a request that it has not begun to answer by then, or whose answer stands still for as long."""
+RETRIED_S = 10.0
+"""For how long a request is tried again that was refused or cut off; one that met silence has taken as long, and is not."""
+PARTS_AT_ONCE = 1
+"""Of a large file that is stored, 5 MiB each: the time for an answer runs while a part is sent, so it has the line for itself."""
+DELETED_AT_ONCE = 100
+"""Keys in one request: a bucket has to have deleted them all before it answers."""
+_CONNECT_S = 5.0
+_TRANSFER_S = 3600.0
+_BACKOFF_S = 2.0
+_CLIENT_OPTIONS = (
+    "allow_http",
+    "allow_invalid_certificates",
+    "connect_timeout",
+    "default_content_type",
+    "http1_only",
+    "http2_keep_alive_interval",
+    "http2_keep_alive_timeout",
+    "http2_keep_alive_while_idle",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "proxy_url",
+    "randomize_addresses",
+    "read_timeout",
+    "root_certificate",
+    "timeout",
+    "user_agent",
+)
 StoreError = BaseError
 """What a store that does not do as it is told raises, FileNotFoundError aside."""
 
@@ -30,6 +68,20 @@ def _local_folder(url: str) -> Path | None:
     return Path(url) if len(parts.scheme) <= 1 else None
 
 
+def _client_options() -> "ClientConfig":
+    """Limits on silence, none that a large file on a slow line would meet; what the environment says goes first.
+
+    Options that are given replace all that obstore would read from there, so that is done here.
+    """
+    limits = {"connect_timeout": f"{_CONNECT_S:.0f}s", "read_timeout": f"{SILENT_S:.0f}s", "timeout": f"{_TRANSFER_S:.0f}s"}
+    said = {name: os.environ[f"AWS_{name.upper()}"] for name in _CLIENT_OPTIONS if f"AWS_{name.upper()}" in os.environ}
+    return cast("ClientConfig", limits | said)
+
+
+def _retries() -> "RetryConfig":
+    return {"retry_timeout": timedelta(seconds=RETRIED_S), "backoff": {"max_backoff": timedelta(seconds=_BACKOFF_S)}}
+
+
 def _checked(key: str) -> str:
     segments = key.removesuffix("/").split("/")
     if any(segment in ("", ".", "..") or "\0" in segment for segment in segments):
@@ -42,7 +94,8 @@ class ArtifactStore:
 
     `url` is a folder (made where it is missing), a file: URL, or s3://bucket/prefix, for which endpoint and credentials
     come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). Keys have "/" between plain segments; a prefix
-    ends with "/". Wrong keys raise ValueError, absent ones FileNotFoundError.
+    ends with "/". Wrong keys raise ValueError, absent ones FileNotFoundError. A bucket that is silent raises StoreError after
+    SILENT_S, one that refuses after RETRIED_S; AWS_READ_TIMEOUT and the like say otherwise.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -55,7 +108,7 @@ class ArtifactStore:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._store = LocalStore(self._folder)
         else:
-            self._store = from_url(str(url))
+            self._store = from_url(str(url), client_options=_client_options(), retry_config=_retries())
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Write a file at once."""
@@ -63,7 +116,7 @@ class ArtifactStore:
 
     def put_file(self, key: str, path: Path) -> None:
         """Copy a file in."""
-        obstore.put(self._store, _checked(key), path)
+        obstore.put(self._store, _checked(key), path, max_concurrency=PARTS_AT_ONCE)
 
     def put_folder(self, prefix: str, folder: Path) -> list[str]:
         """Copy a folder's files in, below `prefix`; their keys, sorted. Links are not followed into the store."""
@@ -127,13 +180,9 @@ class ArtifactStore:
         Returns how many files went; S3 does not tell whether the one file of a key was there.
         """
         keys = [artifact.key for artifact in self.list(prefix)] if prefix.endswith("/") else [_checked(prefix)]
-        deleted = 0
-        for key in keys:
-            try:
-                obstore.delete(self._store, key)
-                deleted += 1
-            except FileNotFoundError:
-                continue
+        # A bucket deletes many keys by one request, and absent ones too; a folder's files are gone one by one.
+        at_once = 1 if self._folder is not None else DELETED_AT_ONCE
+        deleted = sum(self._delete(keys[first : first + at_once]) for first in range(0, len(keys), at_once))
         if self._folder is not None and prefix.endswith("/"):
             # Empty folders, and what a killed process left half written, are not artifacts but are here all the same.
             shutil.rmtree(self._folder / _checked(prefix), ignore_errors=True)
@@ -150,6 +199,13 @@ class ArtifactStore:
         except (StoreError, OSError):
             return False
         return True
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        try:
+            obstore.delete(self._store, keys)
+        except FileNotFoundError:
+            return 0
+        return len(keys)
 
     def _write_out(self, key: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

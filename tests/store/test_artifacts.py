@@ -1,10 +1,17 @@
 import os
+import re
+import socket
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from obstore.store import S3Store
 
-from spinepaint.store import ArtifactStore
+from spinepaint.store import ArtifactStore, artifacts
+from spinepaint.store.artifacts import StoreError
 
 
 @pytest.fixture
@@ -128,3 +135,90 @@ def test_a_reader_never_sees_half_of_a_file(store: ArtifactStore) -> None:
     reader.join()
     assert seen <= {b"a4000000", b"b4000000", b"c4000000"}
     assert seen
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server that takes connections and is silent; of whoever connects its backlog keeps all that was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def bucket_at(port: int, monkeypatch: pytest.MonkeyPatch, **environment: str) -> ArtifactStore:
+    said = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "ALLOW_HTTP": "true", "REGION": "us-east-1", **environment}
+    for name, value in {**said, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return ArtifactStore("s3://bucket/artifacts")
+
+
+@pytest.mark.parametrize("size", [1, 12_000_000])
+def test_a_bucket_that_is_silent_is_asked_once_and_holds_nobody(
+    listener: socket.socket, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(artifacts, "SILENT_S", 1.0)
+    monkeypatch.setattr(artifacts, "RETRIED_S", 0.5)
+    store = bucket_at(listener.getsockname()[1], monkeypatch)
+    source = tmp_path / "file"
+    source.write_bytes(b"x" * size)
+    with pytest.raises(StoreError):
+        store.put_file("a/1", source)
+    with pytest.raises(StoreError):
+        store.delete_prefix("a/") if size > 1 else store.get("a/1")
+    listener.setblocking(False)
+    asked = [listener.accept()[0] for _ in range(2)]
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    for connection in asked:
+        connection.close()
+
+
+def test_limits_are_on_silence_and_what_the_environment_says_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = options_of(bucket_at(1, monkeypatch))
+    assert (options["read_timeout"], options["timeout"], options["allow_http"]) == ("10s", "3600s", "true")
+    options = options_of(bucket_at(1, monkeypatch, READ_TIMEOUT="40s", PROXY_URL="http://127.0.0.1:9"))
+    assert (options["read_timeout"], options["proxy_url"]) == ("40s", "http://127.0.0.1:9")
+
+
+def options_of(store: ArtifactStore) -> dict[str, Any]:
+    assert isinstance(store._store, S3Store)
+    return dict(store._store.client_options or {})
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """An S3 bucket that lists 250 files and deletes what it is asked to."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[tuple[str, int]]] = []
+
+    def do_GET(self) -> None:
+        known = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag><Size>1</Size>"
+        files = "".join(f"<Contents><Key>artifacts/r/{number}</Key>{known}</Contents>" for number in range(250))
+        self.answer(f"<ListBucketResult>{files}</ListBucketResult>")
+
+    def do_POST(self) -> None:
+        keys = re.findall(rb"<Key>(.*?)</Key>", self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.path, len(keys)))
+        gone = "".join(f"<Deleted><Key>{key.decode()}</Key></Deleted>" for key in keys)
+        self.answer(f"<DeleteResult>{gone}</DeleteResult>")
+
+    def do_DELETE(self) -> None:
+        self.asked.append((self.path, 1))
+        self.answer("")
+
+    def answer(self, body: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_many_files_of_a_bucket_go_by_few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bucket, "asked", [])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert bucket_at(server.server_port, monkeypatch).delete_prefix("r/") == 250
+        server.shutdown()
+    assert Bucket.asked == [("/bucket?delete", 100), ("/bucket?delete", 100), ("/bucket?delete", 50)]
