@@ -1,11 +1,14 @@
 """The manifests: by Kubernetes' own schemas, and naming nothing that there is not."""
 
+import math
+import os
 import re
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from spinepaint.app.routes.service import router
 from spinepaint.settings import Settings
@@ -82,6 +85,30 @@ def test_containers_are_confined_and_run_our_commands() -> None:
     assert {("spinepaint-migrate", "migrate"), ("spinepaint-gateway", "gateway"), ("spinepaint-worker", "worker")} < seen
 
 
+def service_links(service: dict[str, Any]) -> dict[str, str]:
+    """What the kubelet sets in every pod of the namespace for a Service, where a pod does not forbid it."""
+    name = service["metadata"]["name"].upper().replace("-", "_")
+    (port,) = [port["port"] for port in service["spec"]["ports"]]
+    url = f"tcp://10.96.7.7:{port}"
+    plain = {f"{name}_SERVICE_HOST": "10.96.7.7", f"{name}_SERVICE_PORT": str(port), f"{name}_PORT": url}
+    return plain | {f"{name}_PORT_{port}_TCP": url, f"{name}_PORT_{port}_TCP_PORT": str(port)}
+
+
+def test_the_name_of_the_service_is_no_setting_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SPINEPAINT_")]:
+        monkeypatch.delenv(name)
+    for name, value in service_links(named("Service")).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
+    for owner, pod, _container in containers():
+        assert pod["enableServiceLinks"] is False, owner
+    # And where a pod has them all the same: the kubelet sets none that envFrom has set.
+    for name, value in named("ConfigMap")["data"].items():
+        monkeypatch.setenv(name, value)
+    assert Settings().port == Settings.model_fields["port"].default
+
+
 def test_probes_ask_for_what_there_is() -> None:
     paths = {route.path for route in router.routes}  # type: ignore[attr-defined]
     probed = set()
@@ -139,6 +166,19 @@ def test_workers_are_counted_by_the_ledger_s_own_columns() -> None:
         "spinepaint",
         "SPINEPAINT_DATABASE_URL",
     )
+
+
+@pytest.mark.parametrize(("running", "queued", "workers"), [(8, 0, 8), (3, 0, 3), (0, 8, 8), (2, 3, 5), (5, 90, 8), (0, 0, 1)])
+def test_there_is_a_worker_for_each_job_that_waits_or_runs(running: int, queued: int, workers: int) -> None:
+    scaled = named("ScaledObject")["spec"]
+    (trigger,) = scaled["triggers"]
+    assert trigger.get("metricType", "AverageValue") == "AverageValue"
+    target = int(trigger["metadata"]["targetQueryValue"])
+    assert target == Settings.model_fields["worker_batch"].default
+    # The horizontal autoscaler's: the sum by the target, rounded up, within the bounds.
+    wanted = min(max(math.ceil((running + queued) / target), scaled["minReplicaCount"]), scaled["maxReplicaCount"])
+    assert wanted == workers
+    assert wanted >= running  # nobody is ended in the middle of a job
 
 
 def test_no_secret_stands_in_them() -> None:
