@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -16,6 +17,17 @@ from spinepaint.store.clock import clock
 SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
 BUSY_TIMEOUT_MS = 15_000
 SCRUB_TIMEOUT_MS = 200
+CONNECTION = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""Limits of libpq in seconds, of `tcp_user_timeout` in ms: without them a thread waits for a machine that has gone until the
+kernel gives up, a quarter of an hour later where something was sent and never where nothing was."""
+POOL_TIMEOUT_S = 10.0
+"""How long a thread waits for a connection where all are in use."""
 MIGRATION_LOCK = 0x5350494E45  # any constant that no other program's advisory lock uses
 
 
@@ -62,12 +74,16 @@ def open_engine(database_url: str) -> Engine:
     """An engine for a SQLite file or PostgreSQL.
 
     SQLite runs in WAL mode with foreign keys on; each writing transaction takes the write lock when it
-    begins and waits up to 15 s for it. Raises ValueError for a SQLite database in memory.
+    begins and waits up to 15 s for it. A connection to PostgreSQL has the limits of `CONNECTION` of which the URL says nothing.
+    Raises ValueError for a SQLite database in memory.
     """
     url = _resolve(database_url)
-    server = url.get_backend_name() != "sqlite"
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "postgresql":
+        limits = {name: limit for name, limit in CONNECTION.items() if name not in url.query}
+        options = {"pool_pre_ping": True, "pool_timeout": POOL_TIMEOUT_S, "connect_args": limits}
     # Parameters are hidden because an error's text reaches a log, and they hold reports.
-    engine = create_engine(url, pool_pre_ping=server, pool_recycle=1800, hide_parameters=True)
+    engine = create_engine(url, pool_recycle=1800, hide_parameters=True, **options)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

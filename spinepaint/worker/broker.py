@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from celery import Celery
 from kombu.exceptions import ChannelError
@@ -12,6 +12,8 @@ from spinepaint.settings import Settings
 
 QUEUE = "spinepaint"
 TASK = "spinepaint.run_job"
+ANSWER_S = 5.0
+"""A broker that is silent for this long is away for those who send: what they hold up is more than a message."""
 
 
 class _Window(redis.QoS):
@@ -52,12 +54,15 @@ class Transport(redis.Transport):
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), f"{__name__}:{Transport.__name__}")
 
 
-def make_celery(settings: Settings) -> Celery:
+def make_celery(settings: Settings, *, answer_s: float | None = None) -> Celery:
     """A Celery application over the broker of `settings`.
 
     It carries job ids and nothing else. Attempts are counted in the ledger, since the broker redelivers without end;
     the visibility timeout lies above the longest that an attempt can take, else a long job is delivered twice.
+    `answer_s` limits each wait for an answer; None is for who waits for messages.
     """
+    # Who sends comes again by itself, and need not wait for kombu to try to connect for some seconds more.
+    limits = {} if answer_s is None else {"socket_timeout": answer_s, "max_retries": 0}
     celery = Celery("spinepaint", broker=settings.broker_url, set_as_current=False)
     celery.conf.update(
         # The default exchange needs no binding, so a broker that lost its memory routes as before.
@@ -80,8 +85,9 @@ def make_celery(settings: Settings) -> Celery:
             "visibility_timeout": 2 * settings.attempt_limit_s,
             "unacked_restore_interval": 2,
             "unacked_restore_throttle": 1,
-            "socket_connect_timeout": 5.0,
+            "socket_connect_timeout": ANSWER_S,
             "socket_keepalive": True,
+            **limits,
         },
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
     )
@@ -94,6 +100,11 @@ class Broker:
     def __init__(self, celery: Celery) -> None:
         """Connects on first use, and again after a broken connection."""
         self._celery = celery
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """One that gives up on a silent broker."""
+        return cls(make_celery(settings, answer_s=ANSWER_S))
 
     def send(self, job_id: str) -> None:
         """Wake a worker for a job."""

