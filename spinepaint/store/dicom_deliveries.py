@@ -44,7 +44,7 @@ def _of(job_id: str) -> Any:
 class DicomDeliveryBook(Database):
     """Deliveries of results. A sender takes one for a while, says that it is still at it, and ends it.
 
-    Its `attempts` is its token, so that one that was taken for dead changes nothing.
+    The row's `token` is its own until another takes it, so that one that was taken for dead changes nothing.
     """
 
     def dicom_deliveries(self, job_ids: Sequence[str]) -> list[DicomDelivery]:
@@ -69,7 +69,7 @@ class DicomDeliveryBook(Database):
 
     def take_dicom_delivery(self, seen: DicomDelivery, lease: timedelta) -> DicomDelivery | None:
         """Take a delivery that was seen as due, for `lease`; None where another sender has it."""
-        taken = {"attempts": seen.attempts + 1, "due_at": utc_now() + lease}
+        taken = {"token": seen.token + 1, "attempts": seen.attempts + 1, "due_at": utc_now() + lease}
         with self.write() as session:
             statement = self._held(seen).where(DicomDelivery.due_at == seen.due_at).values(**taken)
             row: DicomDelivery | None = session.scalar(statement.returning(DicomDelivery))
@@ -91,9 +91,13 @@ class DicomDeliveryBook(Database):
 
     def redeliver(self, job_id: str, destination: str) -> bool:
         """Try a delivery that was given up again from the start; False where there is none such, or no result to deliver."""
-        done = select(Job.id).where(Job.id == job_id, Job.state == JobState.SUCCEEDED.value).exists()
-        again = _of(job_id).where(DicomDelivery.destination == destination, DicomDelivery.state == FAILED, done)
+        done = select(Job.id).where(Job.id == job_id, Job.state == JobState.SUCCEEDED.value)
+        again = _of(job_id).where(DicomDelivery.destination == destination, DicomDelivery.state == FAILED)
         with self.write() as session:
+            # The lock keeps the job from being forgotten as one of which nothing is owed.
+            if session.scalar(done.with_for_update()) is None:
+                return False
+            # The token goes on from where it was: with the count it would come to be one that an old sender may still have.
             values = {"state": PENDING, "attempts": 0, "due_at": utc_now(), "problem": None}
             return session.scalar(again.values(**values).returning(DicomDelivery.job_id)) is not None
 
@@ -110,5 +114,5 @@ class DicomDeliveryBook(Database):
         return _of(delivery.job_id).where(
             DicomDelivery.destination == delivery.destination,
             DicomDelivery.state == PENDING,
-            DicomDelivery.attempts == delivery.attempts,
+            DicomDelivery.token == delivery.token,
         )

@@ -76,7 +76,8 @@ class DicomDelivery(Base):
     """A job's result owed to a destination, from the submission on; it can be sent once the job has succeeded.
 
     `state` is pending, delivered or failed. `due_at` is when to try next, or until when a sender has it; None while the
-    job has not ended. `attempts` counts the tries and is the token of the one that runs.
+    job has not ended. `attempts` counts the tries since it was last asked for; `token` counts all of them, and so is the one's
+    that runs.
     """
 
     __tablename__ = "dicom_deliveries"
@@ -85,6 +86,7 @@ class DicomDelivery(Base):
     destination: Mapped[str] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
+    token: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]

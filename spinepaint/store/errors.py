@@ -11,6 +11,10 @@ class UnknownSeries(LedgerError):
     """No series of that id belongs to that tenant."""
 
 
+class StoringTimeout(LedgerError, TimeoutError):
+    """The files of the series took too long to store, so that they may be being deleted."""
+
+
 class UnknownJob(LedgerError):
     """No job of that id belongs to that tenant."""
 

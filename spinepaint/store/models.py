@@ -1,10 +1,10 @@
 """The ledger's tables. Times are UTC and timezone-aware; ids are random strings."""
 
-from datetime import UTC, datetime
+from datetime import MINYEAR, UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -36,12 +36,15 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC on the way in; a naive time would be a guess, so it raises ValueError."""
+        """Convert to UTC on the way in, what no year of UTC holds to its first or last moment; a naive time raises ValueError."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError("the ledger takes timezone-aware times only")
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:  # an hour before the first year, or after the last
+            return (datetime.min if value.year == MINYEAR else datetime.max).replace(tzinfo=UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Attach or convert to UTC on the way out."""
@@ -75,7 +78,7 @@ class Series(Base):
     artifact_key: Mapped[str] = mapped_column(String(512))
     created_at: Mapped[datetime]
 
-    __table_args__ = (Index(None, "tenant", "sha256"),)
+    __table_args__ = (Index(None, "tenant", "sha256"), Index(None, "created_at"))
 
 
 class Batch(Base):
@@ -89,7 +92,11 @@ class Batch(Base):
     fingerprint: Mapped[str | None]
     created_at: Mapped[datetime]
 
-    __table_args__ = (UniqueConstraint("tenant", "idempotency_key"),)
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index(None, "created_at"),
+        Index(None, "tenant", "created_at"),
+    )
 
 
 class Job(Base):
@@ -105,6 +112,8 @@ class Job(Base):
     batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.id"))
     batch_index: Mapped[int] = mapped_column(default=0)
     spec: Mapped[dict[str, Any]]
+    series_uid: Mapped[str | None] = mapped_column(index=True)
+    """The Series Instance UID of what it reads, as its spec has it; by this it is found also once the series is deleted."""
     callback_url: Mapped[str | None] = mapped_column(String(2048))
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[str | None]
@@ -169,19 +178,23 @@ class Event(Base):
 
 
 class Discard(Base):
-    """Artifacts to delete from `due_at` on, when nobody can still be writing them."""
+    """Artifacts to delete from `due_at` on, when nobody can still be writing them.
+
+    `take_at` is when to try next, or until when somebody is deleting them.
+    """
 
     __tablename__ = "discards"
 
     prefix: Mapped[str] = mapped_column(String(512), primary_key=True)
-    due_at: Mapped[datetime] = mapped_column(index=True)
+    due_at: Mapped[datetime]
+    take_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Delivery(Base):
     """A webhook owed to a caller, written in the transaction that ended the job.
 
     `state` is owed, delivered or given_up. `due_at` is when to try next, or until when a sender has it. `attempts` counts the
-    tries and is the token of the one that runs; `problem` is what the last one met.
+    tries and is the token of the one that runs; `problem` is what the last one met. `receiver` is host and port of `url`.
     """
 
     __tablename__ = "deliveries"
@@ -189,12 +202,15 @@ class Delivery(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
     url: Mapped[str] = mapped_column(String(2048))
+    receiver: Mapped[str] = mapped_column(String(300), default="", server_default=text("''"))
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None] = mapped_column(index=True)
     delivered_at: Mapped[datetime | None]
     problem: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    __table_args__ = (Index(None, "state", "receiver", "due_at"),)
 
 
 class ApiKey(Base):

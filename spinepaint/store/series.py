@@ -1,6 +1,7 @@
 """The ledger's series: what was uploaded and where it lies."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,14 +11,50 @@ from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_entries import StoredSeries, enter_dicom, renew_dicom
+from spinepaint.store.errors import StoringTimeout
 from spinepaint.store.layout import new_id, source_prefix
 from spinepaint.store.models import Discard, Series
+
+
+@dataclass(frozen=True)
+class NewSeries:
+    """A series whose files are stored under `artifact_key`, which ends with "/" where it is a folder, and that is to be entered.
+
+    `dicom` is what DICOMweb can find of it; `storing_limit` is that of `begin_storing`, where that was called.
+    """
+
+    id: str
+    sha256: str
+    geometry: dict[str, Any]
+    warnings: list[Any]
+    artifact_key: str
+    dicom: Sequence[StoredSeries] = ()
+    storing_limit: timedelta | None = None
 
 
 def schedule_discard(session: Session, prefix: str, due_at: Any) -> None:
     """Enter artifacts for deletion; entering the same prefix again changes nothing."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    session.execute(insert(Discard).values(prefix=prefix, due_at=due_at).on_conflict_do_nothing())
+    session.execute(insert(Discard).values(prefix=prefix, due_at=due_at, take_at=due_at).on_conflict_do_nothing())
+
+
+def entered(session: Session, new: NewSeries, tenant: str) -> Series:
+    """Enter a series, within the transaction that makes it known. Raises StoringTimeout where it took too long to store."""
+    if new.storing_limit is not None:
+        _end_storing(session, source_prefix(new.id), new.storing_limit)
+    series = Series(
+        id=new.id,
+        tenant=tenant,
+        sha256=new.sha256,
+        geometry=new.geometry,
+        warnings=new.warnings,
+        artifact_key=new.artifact_key,
+        created_at=utc_now(),
+    )
+    session.add(series)
+    session.flush()
+    enter_dicom(session, new.dicom, tenant=tenant, source_id=series.id)
+    return series
 
 
 class SeriesBook(Database):
@@ -26,8 +63,8 @@ class SeriesBook(Database):
     def begin_storing(self, prefix: str, limit: timedelta) -> None:
         """Have what is about to be stored under a prefix deleted again: its gateway may be killed before a series names it.
 
-        `add_series` with the same `limit` takes that back. The files go a second `limit` later, so that nobody deletes them while
-        they are being named.
+        Entering the series with the same `limit` takes that back. The files go a second `limit` later, so that nobody deletes
+        them while they are being named.
         """
         with self.write() as session:
             schedule_discard(session, prefix, utc_now() + 2 * limit)
@@ -44,28 +81,18 @@ class SeriesBook(Database):
         dicom: Sequence[StoredSeries] = (),
         storing_limit: timedelta | None = None,
     ) -> Series:
-        """Enter a series whose files are already stored under `artifact_key`.
+        """`enter_series` of these; `series_id` is given where `artifact_key` was built from it."""
+        new = NewSeries(series_id or new_id(), sha256, geometry, warnings, artifact_key, dicom, storing_limit)
+        return self.enter_series(new, tenant)
 
-        `artifact_key` ends with "/" where it is a folder; `series_id` is given where the key was built from it; `dicom` is
-        what DICOMweb can find of it. Raises TimeoutError where `begin_storing` was called with `storing_limit` longer ago.
+    def enter_series(self, new: NewSeries, tenant: str | None = None) -> Series:
+        """Enter a series whose files are already stored.
+
+        Raises StoringTimeout where `begin_storing` was called with its `storing_limit` longer ago. After an SQLAlchemyError
+        nobody knows whether it was entered: its files have to stay then, for what `begin_storing` planned.
         """
-        tenant = self.tenant if tenant is None else tenant
-        series = Series(
-            id=series_id or new_id(),
-            tenant=tenant,
-            sha256=sha256,
-            geometry=geometry,
-            warnings=warnings,
-            artifact_key=artifact_key,
-            created_at=utc_now(),
-        )
         with self.write() as session:
-            if storing_limit is not None:
-                _end_storing(session, source_prefix(series.id), storing_limit)
-            session.add(series)
-            session.flush()
-            enter_dicom(session, dicom, tenant=tenant, source_id=series.id)
-        return series
+            return entered(session, new, self.tenant if tenant is None else tenant)
 
     def get_series(self, series_id: str, tenant: str | None = None) -> Series | None:
         """The series, or None; with a tenant, only where it is theirs."""
@@ -90,4 +117,4 @@ class SeriesBook(Database):
 def _end_storing(session: Session, prefix: str, limit: timedelta) -> None:
     planned = delete(Discard).where(Discard.prefix == prefix, Discard.due_at > utc_now() + limit)
     if session.scalar(planned.returning(Discard.prefix)) is None:
-        raise TimeoutError("the files took too long to store")
+        raise StoringTimeout("the files took too long to store")

@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from spinepaint.store.audit import audit_sending
@@ -12,13 +13,41 @@ from spinepaint.store.layout import new_id
 from spinepaint.store.models import Delivery, Job
 
 OWED, DELIVERED, GIVEN_UP = "owed", "delivered", "given_up"
+_PORTS = {"https": 443, "http": 80}
+_RECEIVER = 300
 
 
 def owe_webhook(session: Session, job: Job) -> None:
     """The job has just ended: tell its caller, where one asked for it."""
     if job.callback_url is not None:
-        now = utc_now()
-        session.add(Delivery(id=new_id(), job_id=job.id, url=job.callback_url, state=OWED, created_at=now, due_at=now))
+        now, url = utc_now(), job.callback_url
+        receiver = receiver_of(url)
+        session.add(Delivery(id=new_id(), job_id=job.id, url=url, receiver=receiver, state=OWED, created_at=now, due_at=now))
+
+
+def receiver_of(url: str) -> str:
+    """Host and port that a webhook goes to, by which those are told apart who must not hold up one another; empty for no URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return ""
+    # Of a name that is too long the end says more of whose it is.
+    return f"{(parts.hostname or '').removesuffix('.')}:{port}"[-_RECEIVER:]
+
+
+def receivers_due(now: datetime, after: str | None, limit: int) -> Select[str]:
+    """Each is found by a step in the index to the next one, however much is owed to it.
+
+    The steps are in order by themselves, and nothing is sorted, so they end with the limit.
+    """
+    owed = Delivery.state == OWED
+    first = select(func.min(Delivery.receiver).label("name")).where(owed)
+    found = (first if after is None else first.where(Delivery.receiver > after)).cte("receivers", recursive=True)
+    following = select(func.min(Delivery.receiver)).where(owed, Delivery.receiver > found.c.name).scalar_subquery()
+    every = found.union_all(select(following).where(found.c.name.is_not(None)))
+    due = exists().where(owed, Delivery.receiver == every.c.name, Delivery.due_at <= now)
+    return select(every.c.name).where(due).limit(limit)
 
 
 class WebhookBook(Database):
@@ -26,9 +55,16 @@ class WebhookBook(Database):
     for dead changes nothing.
     """
 
-    def due_webhooks(self, now: datetime, limit: int = 100) -> list[Delivery]:
-        """Webhooks that can be tried now, oldest debt first."""
+    def due_receivers(self, now: datetime, after: str | None = None, limit: int = 100) -> list[str]:
+        """Receivers of what can be tried now, in the database's order of their names: the first, or those that follow `after`."""
+        with self.read() as session:
+            return list(session.scalars(receivers_due(now, after, limit)))
+
+    def due_webhooks(self, now: datetime, receiver: str | None = None, limit: int = 100) -> list[Delivery]:
+        """Webhooks that can be tried now, oldest debt first; to one receiver, where one is given."""
         due = select(Delivery).where(Delivery.state == OWED, Delivery.due_at <= now).order_by(Delivery.due_at)
+        if receiver is not None:
+            due = due.where(Delivery.receiver == receiver)
         with self.read() as session:
             return list(session.scalars(due.limit(limit)))
 

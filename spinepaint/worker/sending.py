@@ -66,13 +66,19 @@ class SendingThread(ABC):
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def begin(self, receiver: str, send: Callable[[], object], what: str, most: int | None = None) -> None:
-        """Send in a thread, unless something is on its way to this receiver or to as many as `most`; `what` is for the log."""
+    def begin(self, receiver: str, send: Callable[[], object], what: str, most: int | None = None) -> bool:
+        """Send in a thread, unless something is on its way to this receiver or to as many as `most`; `what` is for the log.
+
+        False where there are as many.
+        """
         self._senders = {name: thread for name, thread in self._senders.items() if thread.is_alive()}
-        if receiver not in self._senders and (most is None or len(self._senders) < most):
+        if most is not None and len(self._senders) >= most:
+            return False
+        if receiver not in self._senders:
             thread = threading.Thread(target=self._unless_it_fails, args=(send, what), name=self._name, daemon=True)
             self._senders[receiver] = thread
             thread.start()
+        return True
 
     def _run(self) -> None:
         ledger = Ledger(self._settings.database_url)

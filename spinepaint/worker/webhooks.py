@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -9,10 +10,11 @@ from typing import Any
 
 import httpx
 
-from spinepaint.callbacks import BadCallback, Resolve, parse_callback, resolved
+from spinepaint.callbacks import Resolve, resolved
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store import Delivery, Ledger
+from spinepaint.store.models import FINISHED
 from spinepaint.traces import Attributes, span
 from spinepaint.worker.delivery_try import DeliveryFailed, LostDelivery, Watch
 from spinepaint.worker.sending import SendingThread, recorded
@@ -24,6 +26,8 @@ _JITTER = 0.25
 _LEASE_BEYOND_S = 30.0
 """A sender that is only slow to say how it went must not be taken for dead: the caller would be told twice."""
 _LOOK_EVERY_S = 2.0
+_TURN_S = 5.0
+"""How long a receiver has a sender, beyond the try that is under way then."""
 
 
 class WebhookSender:
@@ -35,9 +39,23 @@ class WebhookSender:
         self._tls = httpx.create_ssl_context()
         self._lease = timedelta(seconds=self._settings.limit_s + 2 * self._settings.timeout_s + _LEASE_BEYOND_S)
 
-    def due(self) -> list[Delivery]:
-        """What can be tried now, oldest first."""
-        return self._ledger.due_webhooks(self._ledger.now())
+    def due(self, receiver: str | None = None) -> list[Delivery]:
+        """What can be tried now, oldest first; to one receiver, where one is given."""
+        return self._ledger.due_webhooks(self._ledger.now(), receiver)
+
+    def receivers_due(self, after: str | None = None) -> list[str]:
+        """To whom something can be tried now: those whose turn comes after that of `after`, then the others."""
+        now = self._ledger.now()
+        following = self._ledger.due_receivers(now, after)
+        return following + [name for name in self._ledger.due_receivers(now) if name not in following]
+
+    def send_due(self, receiver: str, stopping: Callable[[], bool]) -> None:
+        """Try what is due to one receiver, one after the other, for a while: then others have their turn."""
+        until = time.monotonic() + _TURN_S
+        for due in self.due(receiver):
+            self.send(due)
+            if stopping() or time.monotonic() > until:
+                break
 
     def send(self, due: Delivery) -> bool:
         """Try one that was seen as due; False where another sender has it."""
@@ -46,20 +64,13 @@ class WebhookSender:
             self._try(taken)
         return taken is not None
 
-    def receiver(self, due: Delivery) -> str:
-        """Host and port that a webhook goes to; empty where its address cannot be used."""
-        try:
-            return parse_callback(due.url, self._settings.rules).netloc
-        except BadCallback:
-            return ""
-
     def _try(self, taken: Delivery) -> None:
         told: Attributes = {"job.id": taken.job_id, "webhook.attempt": taken.attempts}
         try:
             with span("webhook", self._ledger.trace_of(taken.job_id), "CLIENT", told):
                 self._send(taken)
         except LostDelivery:
-            _log.warning("job %s: its webhook was taken over, or the job deleted", taken.job_id)
+            _log.warning("job %s: its webhook was taken over, or the job deleted or queued again", taken.job_id)
         except DeliveryFailed as failure:
             self._record(taken, failure)
         except Exception as error:
@@ -74,7 +85,8 @@ class WebhookSender:
         if taken.attempts > self._settings.attempts:
             raise DeliveryFailed("The last try stopped without a word, as when the machine restarts.", again=False)
         job = self._ledger.get_job(taken.job_id)
-        if job is None:
+        if job is None or job.state not in FINISHED:
+            # One that was queued again since: this webhook went with its end, and another will be owed.
             raise LostDelivery
         if not self._settings.keys:
             raise DeliveryFailed("The settings of this worker have no secret to sign with.", again=True)
@@ -124,7 +136,7 @@ def _problem(failure: DeliveryFailed) -> dict[str, Any]:
 
 
 class WebhookThread(SendingThread):
-    """Sends webhooks beside whatever else a process does. Some go at once, but to a receiver one after the other."""
+    """Sends webhooks beside whatever else a process does: to some receivers at once, to each one after the other."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing runs before `start`."""
@@ -135,12 +147,16 @@ class WebhookThread(SendingThread):
         return bool(self._settings.webhook.keys)
 
     def looker(self, ledger: Ledger) -> Callable[[], None]:
-        """Begins what is due."""
-        sender = WebhookSender(ledger, self._settings)
+        """Begins with receivers that something is due to, by turns."""
+        sender, most = WebhookSender(ledger, self._settings), self._settings.webhook.senders
+        served: str | None = None
 
         def look() -> None:
-            for due in sender.due():
-                what = f"sending the webhook of job {due.job_id}"
-                self.begin(sender.receiver(due), partial(sender.send, due), what, self._settings.webhook.senders)
+            # Where there are more receivers than senders each has its turn, however much is owed to the others.
+            nonlocal served
+            for receiver in sender.receivers_due(after=served):
+                if not self.begin(receiver, partial(sender.send_due, receiver, self._stop.is_set), "sending webhooks", most):
+                    break
+                served = receiver
 
         return look

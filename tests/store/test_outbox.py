@@ -1,7 +1,10 @@
 from datetime import timedelta
 
+import pytest
+
 from spinepaint.store import Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
+from spinepaint.store.errors import StoringTimeout
 
 MINUTE = timedelta(minutes=1)
 
@@ -72,3 +75,32 @@ def test_what_one_deletes_no_other_is_given_until_its_time_is_over(ledger: Ledge
     assert ledger.take_discards(later, MINUTE) == []
     ledger.mark_discarded(first[0])
     assert sorted(ledger.take_discards(later + MINUTE, MINUTE)) == sorted(set(first + second) - {first[0]})
+
+
+def test_what_is_being_deleted_is_named_by_no_series_however_long_it_takes(ledger: Ledger) -> None:
+    prefix, at_once = "sources/slow/", timedelta(0)
+    ledger.begin_storing(prefix, at_once)
+    assert ledger.take_discards(utc_now(), 60 * MINUTE) == [prefix]
+    with pytest.raises(StoringTimeout):
+        ledger.add_series(sha256="0", geometry={}, warnings=[], artifact_key=prefix, series_id="slow", storing_limit=at_once)
+    assert ledger.list_series() == []
+
+
+def test_what_cannot_be_deleted_is_tried_again_after_what_was_never_tried(ledger: Ledger) -> None:
+    now = utc_now()
+    for number in range(4):
+        ledger.begin_storing(f"sources/{number}/", timedelta(seconds=number - 10))
+    assert ledger.take_discards(now, MINUTE, limit=2) == ["sources/0/", "sources/1/"]
+    assert ledger.take_discards(now + 2 * MINUTE, MINUTE, limit=2) == ["sources/2/", "sources/3/"]
+    assert sorted(ledger.take_discards(now + 2 * MINUTE, MINUTE, limit=2)) == ["sources/0/", "sources/1/"]
+
+
+def test_messages_that_were_sent_long_ago_are_forgotten_some_at_a_time(ledger: Ledger, series: Series) -> None:
+    jobs = [ledger.submit_job(series.id, {}).id for _ in range(5)]
+    announce_all(ledger)
+    owed = ledger.submit_job(series.id, {}).id
+    assert ledger.prune_announcements(utc_now() - MINUTE) == 0
+    assert [ledger.prune_announcements(utc_now() + MINUTE, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [announcement.job_id for announcement in ledger.pending_announcements()] == [owed]
+    later = utc_now() + 2 * MINUTE
+    assert ledger.reannounce(later, MINUTE, limit=10) == jobs  # nothing is known of them any more

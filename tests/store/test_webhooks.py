@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from spinepaint.store import Delivery, Ledger, Series
+import pytest
+
+from spinepaint.store import Delivery, JobOrder, Ledger, Series
 from spinepaint.store.database import utc_now
 
 MINUTE = timedelta(minutes=1)
@@ -86,3 +88,34 @@ def test_a_deleted_job_takes_its_webhook_along(ledger: Ledger, series: Series) -
     ledger.delete_job(taken.job_id)
     assert not ledger.holds_webhook(taken)
     assert not ledger.end_webhook(taken)
+
+
+def owe(ledger: Ledger, series: Series, url: str, count: int) -> None:
+    batch = ledger.submit_batch([JobOrder(series.id, {}, url)] * count)
+    ledger.cancel_batch(batch.id)
+
+
+def test_each_receiver_is_found_however_much_is_owed_to_another(ledger: Ledger, series: Series) -> None:
+    for url, count in (("https://b.example/1", 150), ("https://C.example:8443/x", 2), ("https://a.example./2?key=1", 1)):
+        owe(ledger, series, url, count)
+    now = utc_now()
+    every = ["a.example:443", "b.example:443", "c.example:8443"]
+    assert ledger.due_receivers(now) == every
+    assert ledger.due_receivers(now, after="b.example:443") == every[2:]
+    assert ledger.due_receivers(now, limit=2) == every[:2]
+    assert [webhook.url for webhook in ledger.due_webhooks(now, "a.example:443")] == ["https://a.example./2?key=1"]
+    assert len(ledger.due_webhooks(now, "b.example:443", limit=200)) == 150
+    (last,) = ledger.due_webhooks(now, "a.example:443")
+    taken = ledger.take_webhook(last, MINUTE)
+    assert taken is not None
+    assert ledger.due_receivers(now) == every[1:]
+    assert ledger.end_webhook(taken)
+    assert ledger.due_receivers(now + 2 * MINUTE) == every[1:]
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "https://[", "https://a:b", "https://" + "a." * 1000 + "org"])
+def test_no_address_keeps_a_job_from_ending(ledger: Ledger, series: Series, url: str) -> None:
+    owe(ledger, series, url, 1)
+    (receiver,) = ledger.due_receivers(utc_now())
+    assert len(receiver) <= 300
+    assert [webhook.url for webhook in ledger.due_webhooks(utc_now(), receiver)] == [url]

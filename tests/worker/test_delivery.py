@@ -159,6 +159,26 @@ def test_a_node_that_takes_implicit_little_endian_only(office: Office, files: li
     assert {ds.PixelData for ds in node.received} == {dcmread(path).PixelData for path in files}
 
 
+def test_a_sender_of_before_a_delivery_was_asked_for_again_says_nothing_of_it(office: Office) -> None:
+    ledger, minute = office.ledger, timedelta(minutes=1)
+
+    def taken(lease: timedelta) -> DicomDelivery:
+        (due,) = ledger.due_dicom_deliveries(utc_now())
+        taken = ledger.take_dicom_delivery(due, lease)
+        assert taken is not None
+        return taken
+
+    late, last = taken(timedelta(0)), taken(minute)
+    assert ledger.fail_dicom_delivery(last, {"status": 502}, None)
+    assert ledger.redeliver(office.job.id, "pacs")
+    now = taken(minute)
+    assert (late.attempts, now.attempts) == (1, 1)
+    assert not ledger.hold_dicom_delivery(late, minute)
+    assert not ledger.end_dicom_delivery(late)
+    assert office.state() == ("pending", 1)
+    assert ledger.end_dicom_delivery(now)
+
+
 def test_compressed_instances_are_offered_as_they_are(tmp_path: Path) -> None:
     compressed = make_series(tmp_path / "rle", **SIZE, transfer_syntax=RLELossless)
     office = Office(Settings(data_dir=tmp_path), *open_stores(tmp_path), compressed)

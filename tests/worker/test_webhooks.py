@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from sqlalchemy import update
 
 from spinepaint.settings import Settings
-from spinepaint.store import Delivery, Job, Ledger
+from spinepaint.store import Delivery, Job, JobOrder, Ledger
 from spinepaint.store.database import utc_now
 from spinepaint.worker.webhooks import WebhookSender, WebhookThread, backoff
 from tests.worker.receivers import WebReceiver, drip, raw_receiver, read_request, web_receiver
@@ -336,6 +337,65 @@ def test_a_slow_receiver_holds_up_no_other_and_nothing_of_addresses_is_logged(
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("spinepaint")]
     assert any("its caller was told" in message for message in ours)
     assert not any(TOKEN in message or "127.0.0.1" in message for message in ours)
+
+
+def owe(desk: Desk, url: str, count: int) -> list[str]:
+    """The ids of so many jobs that have just ended."""
+    source = add_source(desk.ledger, desk.artifacts)
+    batch = desk.ledger.submit_batch([JobOrder(source.id, {}, url)] * count)
+    desk.ledger.cancel_batch(batch.id)
+    return [job.id for job in desk.ledger.batch_jobs(batch.id)]
+
+
+def test_a_receiver_to_whom_very_much_is_owed_keeps_none_waiting(desk: Desk, web: WebReceiver) -> None:
+    with raw_receiver(after_request(DRIPPING)) as port:
+        owe(desk, f"http://127.0.0.1:{port}/", 300)
+        quick = desk.finish(web.url)
+        thread = WebhookThread(desk.settings)
+        thread.start()
+        wait_until(lambda: desk.state(quick) == ("delivered", 1))
+        thread.stop(0.2)
+
+
+def test_more_receivers_than_senders_have_their_turns(desk: Desk, web: WebReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spinepaint.worker.webhooks._TURN_S", 0.0)
+    desk.with_options(senders=1)
+    asked: list[str] = []
+    send = WebhookSender.send
+
+    def noted(self: WebhookSender, due: Delivery) -> bool:
+        asked.append(due.receiver)
+        return send(self, due)
+
+    monkeypatch.setattr(WebhookSender, "send", noted)
+    with ExitStack() as stack:
+        receivers = [web, stack.enter_context(web_receiver()), stack.enter_context(web_receiver())]
+        for receiver in receivers:
+            receiver.answers = [(204, b"")]
+            owe(desk, receiver.url, 3)
+        thread = WebhookThread(desk.settings)
+        thread.start()
+        wait_until(lambda: all(len(receiver.bodies) == 3 for receiver in receivers))
+        thread.stop(5.0)
+    assert [len(set(asked[first : first + 3])) for first in (0, 3, 6)] == [3, 3, 3]
+
+
+def test_a_job_that_is_queued_again_is_not_told_of(desk: Desk, web: WebReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job_id,) = owe(desk, web.url, 1)
+    look, job = desk.ledger.get_job, desk.ledger.get_job(job_id)
+    assert job is not None and job.batch_id is not None
+
+    def queued_again(wanted: str, tenant: str | None = None) -> Job | None:
+        desk.ledger.retry_batch(str(job.batch_id))
+        return look(wanted, tenant)
+
+    monkeypatch.setattr(desk.ledger, "get_job", queued_again)
+    assert desk.send_due() == 1
+    assert web.bodies == []
+    monkeypatch.undo()
+    desk.ledger.cancel_batch(job.batch_id)
+    assert desk.send_due() == 1
+    assert [json.loads(body)["type"] for body in web.bodies] == ["job.cancelled"]
 
 
 def test_without_a_secret_nothing_is_sent(desk: Desk, web: WebReceiver) -> None:
