@@ -1,7 +1,7 @@
 """The ledger as a worker sees it. Every write carries the attempt's token, so a worker that lost its job changes nothing."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,15 +51,28 @@ def _stopped_problem(job: Job) -> dict[str, Any]:
     }
 
 
+def _no_series_problem() -> dict[str, Any]:
+    return {
+        "type": "https://spinepaint.invalid/problems/series-deleted",
+        "title": "The series was deleted before the job began.",
+        "status": 409,
+        "detail": "Upload it again, and submit the job for that.",
+    }
+
+
 def _held(token: str) -> ColumnElement[bool]:
     return and_(Job.state == JobState.RUNNING.value, Job.attempt_token == token)
+
+
+def _silent_since(moment: datetime) -> ColumnElement[bool]:
+    return and_(Job.state == JobState.RUNNING.value, Job.heartbeat_at < moment)
 
 
 class AttemptBook(Database):
     """Claim, heartbeat, deliver, fail, release; and the taking back of what stopped."""
 
     def claim(self, job_id: str, worker: str) -> Claim | None:
-        """Take a queued job by compare-and-set; None where it is not queued (any more)."""
+        """Take a queued job by compare-and-set; None where it is not queued (any more), or fails for want of its series."""
         token, now = uuid.uuid4().hex, utc_now()
         with self.write() as session:
             job = change(
@@ -79,8 +92,10 @@ class AttemptBook(Database):
                 return None
             record(session, job, "state", {"state": JobState.RUNNING.value, "attempt": job.attempts})
             artifact_key = session.scalar(select(Series.artifact_key).where(Series.id == job.series_id))
-        if artifact_key is None:
-            raise LookupError(f"job {job_id} has no series")
+            if artifact_key is None:
+                # In the same transaction: running with nobody at it, it would be taken for the attempt of a worker that stopped.
+                self._end(session, job_id, _held(token), _no_series_problem(), False, timedelta(0))
+                return None
         return Claim(job_id, token, job.attempts, job.max_attempts, job.spec, artifact_key, job.trace_parent)
 
     def heartbeat(self, job_id: str, token: str) -> bool:
@@ -156,9 +171,23 @@ class AttemptBook(Database):
                 schedule_attempt_discard(session, job_id, token, timedelta(0))
         return job is not None
 
-    def requeue_stale(self, now: datetime, stale_after: timedelta) -> list[LostAttempt]:
-        """Take back the jobs whose heartbeat is older than `stale_after`: queued again, or failed at the attempt cap."""
-        return self._take_back(Job.heartbeat_at < now - stale_after, self.attempt_limit)
+    def silent_attempts(self, now: datetime, silent_for: timedelta) -> list[str]:
+        """The tokens of the attempts whose heartbeat is older than `silent_for`.
+
+        Asked as one who writes: a ledger that only answers readers takes no heartbeat either. Where somebody holds a row, its
+        attempt is not silent, or is stuck in the middle of a statement, and waiting for it would hold up who asks.
+        """
+        silent = select(Job.attempt_token).where(_silent_since(now - silent_for)).with_for_update(skip_locked=True)
+        with self.write() as session:
+            return [token for token in session.scalars(silent) if token is not None]
+
+    def requeue_stale(self, now: datetime, stale_after: timedelta, tokens: Collection[str] | None = None) -> list[LostAttempt]:
+        """Take back the jobs whose heartbeat is older than `stale_after`: queued again, or failed at the attempt cap.
+
+        With `tokens` of those attempts only.
+        """
+        stale = _silent_since(now - stale_after)
+        return self._take_back(stale if tokens is None else and_(stale, Job.attempt_token.in_(tokens)), self.attempt_limit)
 
     def requeue_worker(self, worker: str) -> list[LostAttempt]:
         """Take back at once what a worker ran, of which it is known that it has ended."""

@@ -14,10 +14,11 @@ from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_deliveries import FAILED, PENDING
 from spinepaint.store.dicom_models import DicomDelivery
 from spinepaint.store.errors import BatchFinished, IdempotencyConflict, NothingToRetry, UnknownBatch, UnknownSeries
-from spinepaint.store.jobs import JobOrder, enforce_queue_cap, queued_job, tell_queued
+from spinepaint.store.jobs import JobOrder, queued_job, tell_queued
 from spinepaint.store.layout import new_id
 from spinepaint.store.models import ACTIVE, Batch, Delivery, Job, JobState, Series
 from spinepaint.store.priorities import require_priorities
+from spinepaint.store.queue_caps import enforce_queue_cap, lock_queue
 from spinepaint.store.tallies import merge_tallies
 from spinepaint.store.transitions import announce_all, owe_at_end_of_all, record, schedule_attempt_discard
 
@@ -90,6 +91,7 @@ class BatchBook(Database):
         batch = Batch(id=new_id(), tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, created_at=utc_now())
         try:
             with self.write() as session:
+                lock_queue(session, tenant, queue_cap)
                 if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
                     return first
                 enforce_queue_cap(session, tenant, len(orders), queue_cap)
@@ -182,6 +184,7 @@ class BatchBook(Database):
         ended_badly = Job.state.in_((JobState.FAILED.value, JobState.CANCELLED.value))
         with self.write() as session:
             batch = _known(session, batch_id, tenant)
+            lock_queue(session, batch.tenant, queue_cap)
             jobs = _locked(session, batch_id, ended_badly, Job.series_id.is_not(None))
             if not jobs:
                 raise NothingToRetry(batch_id)

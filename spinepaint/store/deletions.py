@@ -72,7 +72,8 @@ class DeletionBook(Database):
             series = session.scalar(select(Series).where(Series.id == series_id).with_for_update())
             if series is None or tenant not in (None, series.tenant):
                 raise UnknownSeries(series_id)
-            jobs = list(session.scalars(select(Job).where(Job.series_id == series_id).order_by(Job.created_at).with_for_update()))
+            made = select(Job).where(Job.series_id == series_id).order_by(Job.created_at, Job.batch_index)
+            jobs = list(session.scalars(made.with_for_update()))
             if active := [job.id for job in jobs if job.state in ACTIVE]:
                 raise SeriesInUse(active)
             succeeded = [job.id for job in jobs if job.state == JobState.SUCCEEDED.value]

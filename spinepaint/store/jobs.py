@@ -1,24 +1,28 @@
 """The ledger's jobs as callers see them: submit, look up, cancel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
+from sqlalchemy import exists, func, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from spinepaint.store.callers import caller_of
 from spinepaint.store.cursors import decode_cursor, encode_cursor
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_deliveries import owe_delivery
 from spinepaint.store.dicom_models import DicomSeries
-from spinepaint.store.errors import AlreadyFinished, IdempotencyConflict, QueueFull, UnknownJob, UnknownSeries
+from spinepaint.store.errors import AlreadyFinished, IdempotencyConflict, UnknownJob, UnknownSeries
 from spinepaint.store.layout import new_id
-from spinepaint.store.models import ACTIVE, ApiKey, Event, Job, JobState, Series
+from spinepaint.store.models import ACTIVE, Event, Job, JobState, Series
 from spinepaint.store.priorities import Priority, queue_rank, require_priorities
+from spinepaint.store.queue_caps import enforce_queue_cap, lock_queue
+from spinepaint.store.series import NewSeries, entered
 from spinepaint.store.transitions import announce_all, change, owe_at_end, record, schedule_attempt_discard
 from spinepaint.traces import current_trace
+
+_UID = 64
+"""Characters of a UID (PS3.5 9.1)."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,24 @@ class JobBook(Database):
         priority: Priority = Priority.NORMAL,
         max_attempts: int = 3,
         queue_cap: int | None = None,
+        new_series: NewSeries | None = None,
     ) -> Job:
-        """Queue a job, and the message that will wake a worker for it, in one transaction.
+        """Queue a job, and the message that will wake a worker for it, in one transaction; `new_series` is entered in it too.
 
-        The same idempotency key of the same tenant with the same fingerprint returns the first job. Raises
+        The same idempotency key of the same tenant with the same fingerprint returns the first job, and enters no series. Raises
         IdempotencyConflict with another fingerprint, UnknownSeries, QueueFull at `queue_cap` queued jobs of the tenant or at as
-        many as its caller's key may have, or PriorityNotAllowed.
+        many as its caller's key may have, PriorityNotAllowed, or StoringTimeout as `enter_series` does.
         """
         tenant = self.tenant if tenant is None else tenant
         try:
             with self.write() as session:
+                lock_queue(session, tenant, queue_cap)
                 if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
                     return first
                 enforce_queue_cap(session, tenant, 1, queue_cap)
                 require_priorities(session, [priority])
+                if new_series is not None:
+                    entered(session, new_series, tenant)
                 order = JobOrder(series_id, spec, callback_url, destination, priority)
                 job = _enter(session, order, tenant, max_attempts, idempotency_key=idempotency_key, fingerprint=fingerprint)
             return job
@@ -106,8 +114,9 @@ class JobBook(Database):
         if tenant is not None:
             query = query.where(Job.tenant == tenant)
         if series_uid is not None:
-            made = exists().where(DicomSeries.job_id == Job.id, DicomSeries.series_uid == series_uid)
-            query = query.where(or_(Job.spec["series_uid"].as_string() == series_uid, made))
+            # Ids by two indexes: of an OR the database would try all jobs.
+            made = select(DicomSeries.job_id).where(DicomSeries.series_uid == series_uid, DicomSeries.job_id.is_not(None))
+            query = query.where(Job.id.in_(select(Job.id).where(Job.series_uid == series_uid).union(made)))
         if cursor is not None:
             query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*decode_cursor(cursor)))
         with self.read() as session:
@@ -175,24 +184,6 @@ def _first_job(session: Session, tenant: str, key: str, fingerprint: str | None)
     return first
 
 
-def enforce_queue_cap(session: Session, tenant: str, new: int, cap: int | None) -> None:
-    """Raise QueueFull where with `new` ones the tenant would have more than `cap` queued jobs, or the caller's key too many."""
-    _enforce_cap(session, Job.tenant == tenant, new, cap)
-    caller = caller_of(session)
-    if caller is not None and caller.key_id is not None and caller.max_queued_jobs is not None:
-        # The lock keeps two submissions under one key from both being the last that fits.
-        session.execute(select(ApiKey.id).where(ApiKey.id == caller.key_id).with_for_update())
-        _enforce_cap(session, Job.key_id == caller.key_id, new, caller.max_queued_jobs)
-
-
-def _enforce_cap(session: Session, whose: ColumnElement[bool], new: int, cap: int | None) -> None:
-    if cap is None:
-        return
-    waiting = session.scalar(select(func.count()).where(whose, Job.state == JobState.QUEUED.value)) or 0
-    if waiting + new > cap:
-        raise QueueFull(cap)
-
-
 def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> Job:
     """The row of a job that has just been asked for."""
     now = utc_now()
@@ -201,6 +192,7 @@ def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> 
         tenant=tenant,
         series_id=order.series_id,
         spec=order.spec,
+        series_uid=_series_uid(order.spec),
         callback_url=order.callback_url,
         state=JobState.QUEUED.value,
         max_attempts=max_attempts,
@@ -211,6 +203,11 @@ def queued_job(order: JobOrder, tenant: str, max_attempts: int, **more: Any) -> 
         trace_parent=current_trace(),
         **more,
     )
+
+
+def _series_uid(spec: Mapping[str, Any]) -> str | None:
+    uid = spec.get("series_uid")
+    return str(uid)[:_UID] if uid is not None else None
 
 
 def tell_queued(session: Session, jobs: Sequence[Job], orders: Sequence[JobOrder]) -> None:

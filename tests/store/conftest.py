@@ -1,6 +1,10 @@
-"""A migrated ledger for each test: SQLite, or the empty PostgreSQL database that SPINEPAINT_TEST_DATABASE_URL names."""
+"""A migrated ledger for each test: SQLite, or the empty PostgreSQL database that SPINEPAINT_TEST_DATABASE_URL names.
+
+And a PostgreSQL of the tests' own, for what only shows where several write at a time.
+"""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,8 @@ from sqlalchemy import text
 
 from spinepaint.store import Ledger, Series, migrate
 from spinepaint.store.database import open_engine
+from spinepaint.store.models import Base
+from tests.chaos.servers import Postgres
 
 
 @pytest.fixture
@@ -35,3 +41,24 @@ def ledger(database_url: str) -> Iterator[Ledger]:
 @pytest.fixture
 def series(ledger: Ledger) -> Series:
     return ledger.add_series(sha256="0" * 64, geometry={"shape": [17, 4, 4]}, warnings=[], artifact_key="sources/a/")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="spinepaint-store-") as name:
+        Path(name).chmod(0o755)  # as root the server runs as another user
+        postgres = Postgres(Path(name) / "postgres")
+        migrate(postgres.url)
+        yield postgres.url
+        postgres.close()
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Ledger]:
+    """An empty ledger on PostgreSQL."""
+    ledger = Ledger(postgres_url)
+    with ledger.write() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+    yield ledger
+    ledger.close()

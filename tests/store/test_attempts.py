@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from spinepaint.store import Claim, Job, JobState, Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
@@ -42,6 +43,20 @@ def test_a_job_is_claimed_once(ledger: Ledger, job: Job) -> None:
     claim_of(ledger, job)
     assert ledger.claim(job.id, "other") is None
     assert ledger.claim("no-such-job", "other") is None
+
+
+def test_a_job_whose_series_has_gone_fails_and_says_so(ledger: Ledger, series: Series) -> None:
+    gone, other = ledger.submit_job(series.id, {}, callback_url="https://example.org/"), ledger.submit_job(series.id, {})
+    with ledger.write() as session:
+        session.execute(update(Job).where(Job.id == gone.id).values(series_id=None))
+    claim = ledger.claim_next("w")
+    assert claim is not None and claim.job_id == other.id  # who asked for any job gets the next
+    kept = now_of(ledger, gone)
+    assert (kept.state, kept.attempt_token) == ("failed", None)
+    assert kept.problem is not None and kept.problem["type"].endswith("/series-deleted")
+    assert [event.data["state"] for event in ledger.events(gone.id)] == ["queued", "running", "failed"]
+    assert [webhook.job_id for webhook in ledger.due_webhooks(utc_now())] == [gone.id]
+    assert ledger.requeue_stale(utc_now() + MINUTE, timedelta(0))[0].job_id == other.id
 
 
 def test_one_of_many_threads_gets_the_claim(ledger: Ledger, job: Job) -> None:

@@ -11,7 +11,7 @@ from spinepaint.store.database import open_engine, utc_now
 from spinepaint.store.revisions import migrate_to, schema_state
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, 1, UTC)
-SPEC = {"fsu": "L4-L5", "pathology": "disc_herniation", "nested": {"µ": [1, None]}}
+SPEC = {"fsu": "L4-L5", "pathology": "disc_herniation", "series_uid": "1.2.3", "nested": {"µ": [1, None]}}
 FIRST = "0001"
 
 
@@ -91,9 +91,11 @@ def _works(database_url: str) -> None:
         done = ledger.get_job("d")
         assert done is not None and (done.report, done.created_at, done.key_id) == ({"spec": SPEC}, BEGAN, None)
         assert [webhook.job_id for webhook in ledger.due_webhooks(utc_now())] == ["f"]
+        assert ledger.due_receivers(utc_now()) == ["example.org:443"]
+        assert {job.id for job in ledger.list_jobs(series_uid="1.2.3").jobs} == {"q", "r", "d", "f"}
         assert ledger.batch_counts(["b"])["b"][JobState.SUCCEEDED] == 1
         assert [event.seq for event in ledger.events("d")] == [1]
-        assert "results/old/" in ledger.due_discards(utc_now())
+        assert "results/old/" in ledger.take_discards(utc_now(), timedelta(minutes=1))
         assert not ledger.has_keys() and ledger.had_keys()  # keys of then have no id in them
         assert ledger.purge_jobs(utc_now()) == 0  # one is owed a webhook, and a batch has not ended
         ledger.delete_job("d", tenant="t")
