@@ -81,7 +81,10 @@ def open_engine(database_url: str) -> Engine:
     options: dict[str, Any] = {}
     if url.get_backend_name() == "postgresql":
         limits = {name: limit for name, limit in CONNECTION.items() if name not in url.query}
-        options = {"pool_pre_ping": True, "pool_timeout": POOL_TIMEOUT_S, "connect_args": limits}
+        # Nothing is prepared on a connection: behind a pool that gives each transaction another one, as PgBouncer does, what was
+        # prepared on one would be missing on the next.
+        arguments = limits | {"prepare_threshold": None}
+        options = {"pool_pre_ping": True, "pool_timeout": POOL_TIMEOUT_S, "connect_args": arguments}
     # Parameters are hidden because an error's text reaches a log, and they hold reports.
     engine = create_engine(url, pool_recycle=1800, hide_parameters=True, **options)
     if engine.dialect.name == "sqlite":
