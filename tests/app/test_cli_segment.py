@@ -50,3 +50,14 @@ def test_results_go_to_a_folder_of_their_own(series_files: list[Path], tmp_path:
     (tmp_path / "kept").write_text("mine")
     taken = CliRunner().invoke(app, ["segment", str(source), "--out", str(tmp_path)])
     assert taken.exit_code == 2 and "not empty" in taken.stderr
+
+
+@pytest.mark.parametrize("wrong", [("--seed", "-1"), ("--steps", "1001"), ("--samples", "0"), ("--bundle", "")])
+def test_what_cannot_be_done_is_refused_before_anything_is_read(
+    wrong: tuple[str, str], asked: dict[str, Any], series_files: list[Path], tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(app, ["segment", str(series_files[0].parent), "--out", str(tmp_path / "out"), *wrong])
+    assert done.exit_code == 2
+    assert wrong[0] in done.stderr
+    assert asked == {}
+    assert not (tmp_path / "out").exists()

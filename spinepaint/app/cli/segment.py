@@ -7,17 +7,20 @@ import typer
 
 from spinepaint.app.cli.environment import settings_with
 from spinepaint.app.cli.output import print_json, progress_bar
+from spinepaint.app.cli.paths import existing, existing_folder, folder
 from spinepaint.app.cli.signals import unwound_by_sigterm
 
 
 def segment(
-    series: Annotated[Path, typer.Argument(exists=True, help="A folder, a zip or a multi-frame file; T2 or T1.")],
-    out: Annotated[Path, typer.Option(help="A new or empty folder for the results.", file_okay=False)],
-    bundle: Annotated[Path | None, typer.Option(help="Weights to use.", exists=True, file_okay=False)] = None,
+    series: Annotated[
+        Path, typer.Argument(parser=existing, metavar="SERIES", help="A folder, a zip or a multi-frame file; T2 or T1.")
+    ],
+    out: Annotated[Path, typer.Option(parser=folder, metavar="DIRECTORY", help="A new or empty folder for the results.")],
+    bundle: Annotated[Path | None, typer.Option(parser=existing_folder, metavar="DIRECTORY", help="Weights to use.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="The plain network alone: faster, without an ensemble.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="T, the noise levels; the bundle's own when left out.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="T, the noise levels; the bundle's own when left out.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Of the ensemble; the bundle's own when left out.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same masks and UIDs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same masks and UIDs.")] = 0,
     series_uid: Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")] = None,
     allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Take a series that says it is synthetic.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -25,8 +28,11 @@ def segment(
     """Segment vertebral bodies, discs and canal: DICOM SEG, NIfTI, a map of the uncertainty and a picture."""
     if series.is_dir() and out.resolve().is_relative_to(series.resolve()):
         raise typer.BadParameter("may not lie in SERIES: its next reader would read the results too", param_hint="--out")
-    if out.exists() and any(out.iterdir()):
-        raise typer.BadParameter(f"{out} is not empty", param_hint="--out")
+
+    from spinepaint.worker.staging import why_not_out
+
+    if reason := why_not_out(out):
+        raise typer.BadParameter(reason, param_hint="--out")
 
     from spinepaint.app.checking import survive_reading
     from spinepaint.worker.device import find_device
