@@ -18,7 +18,9 @@ def segment(
     out: Annotated[Path, typer.Option(parser=folder, metavar="DIRECTORY", help="A new or empty folder for the results.")],
     bundle: Annotated[Path | None, typer.Option(parser=existing_folder, metavar="DIRECTORY", help="Weights to use.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="The plain network alone: faster, without an ensemble.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="T, the noise levels; the bundle's own when left out.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="T, the noise levels; the bundle's own when left out.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Of the ensemble; the bundle's own when left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same masks and UIDs.")] = 0,
     series_uid: Annotated[str | None, typer.Option(help="Which series, where SERIES holds several.")] = None,
