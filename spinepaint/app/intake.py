@@ -1,11 +1,12 @@
 """From an upload to a series in the ledger: wholly checked first, or nothing is kept."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -17,9 +18,11 @@ from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.dicom_entries import StoredInstance, StoredSeries, by_series
+from spinepaint.store.errors import LedgerError, StoringTimeout
 from spinepaint.store.layout import new_id, source_prefix
 from spinepaint.store.ledger import Ledger
-from spinepaint.store.models import Series
+from spinepaint.store.models import Job, Series
+from spinepaint.store.series import NewSeries
 
 # Failure Reason (0008,1197) of instances whose UIDs are kept as those of another study or series (PS3.18 I.2.2).
 ANOTHER_STUDY = 0xA901
@@ -27,6 +30,8 @@ ANOTHER_SERIES = 0xA902  # and not 0111H, which tells a sender that what it sent
 
 # Each decodes a whole series in memory.
 READERS = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,19 @@ class Intake:
         except Refusal as refusal:
             raise upload.named(refusal) from None
 
+    async def admit_for(
+        self, upload: Upload, series_uid: str | None, submit: Callable[[NewSeries], Job], *, allow_synthetic: bool = False
+    ) -> Job:
+        """As `admit`, but `submit` enters the series, with a job for it: both, or neither.
+
+        Where it enters none, since the job of an earlier request does, or since it raises Refusal or LedgerError, no file stays.
+        """
+        work = partial(self._admit_for, upload, series_uid, submit, allow_synthetic)
+        try:
+            return await to_thread.run_sync(work, limiter=self._readers)
+        except Refusal as refusal:
+            raise upload.named(refusal) from None
+
     async def check(self, upload: Upload, series_uid: str | None, *, allow_synthetic: bool = False) -> dict[str, Any]:
         """The report of `spinepaint check` for an upload, with the client's own file names."""
         how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
@@ -82,13 +100,28 @@ class Intake:
         return await to_thread.run_sync(partial(self._store, upload, study_uid, allow_synthetic), limiter=self._readers)
 
     def _admit(self, upload: Upload, series_uid: str | None, allow_synthetic: bool) -> Series:
+        found, folder = self._read(upload, series_uid, allow_synthetic)
+        return self._keep(self._described(found), found, folder, self._ledger.enter_series)
+
+    def _admit_for(
+        self, upload: Upload, series_uid: str | None, submit: Callable[[NewSeries], Job], allow_synthetic: bool
+    ) -> Job:
+        found, folder = self._read(upload, series_uid, allow_synthetic)
+        new = self._described(found)
+        job = self._keep(new, found, folder, submit)
+        if job.series_id != new.id:
+            self._withdraw(new)
+        return job
+
+    def _read(self, upload: Upload, series_uid: str | None, allow_synthetic: bool) -> tuple[dict[str, Any], Path]:
+        """What is read of the upload's series, and the folder that its files are in."""
         spill = upload.folder / "unpacked"
         if upload.source.is_file():
             spill.mkdir()
         caps = self._settings.caps
         how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
         found = read_apart("read", upload.source, series_uid, caps, spill=spill, **how)
-        return self._enter(found, spill if spill.exists() and any(spill.iterdir()) else upload.folder)[0]
+        return found, spill if spill.exists() and any(spill.iterdir()) else upload.folder
 
     def _store(self, upload: Upload, study_uid: str | None, allow_synthetic: bool) -> Stored:
         caps = self._settings.caps
@@ -100,7 +133,7 @@ class Intake:
             if refused := self._contradictions(found, upload):
                 failures += refused
             else:
-                series.append(self._enter(found, upload.folder, once=True))
+                series.append(self._keep_once(found, upload.folder))
         return Stored(series, failures)
 
     def _contradictions(self, found: dict[str, Any], upload: Upload) -> list[dict[str, Any]]:
@@ -123,35 +156,56 @@ class Intake:
             for file, of in zip(found["files"], indexed, strict=True)
         ]
 
-    def _enter(self, found: dict[str, Any], folder: Path, once: bool = False) -> tuple[Series, StoredSeries]:
-        """Keep the files of a series that was read, and enter it; with `once`, unless the same is kept already."""
+    def _keep_once(self, found: dict[str, Any], folder: Path) -> tuple[Series, StoredSeries]:
+        """Keep a series, unless the same is kept already: then that is the one that was stored last."""
+        new = self._described(found)
+        dicom = new.dicom[0]
+        first = self._ledger.source_of(dicom.series_uid, dicom.digest)
+        if first is not None and self._ledger.store_again(first.id):
+            return first, dicom
+        return self._keep(new, found, folder, self._ledger.enter_series), dicom
+
+    def _described(self, found: dict[str, Any]) -> NewSeries:
+        """A series that was read, with the places that its files are to have."""
         series_id = new_id()
         prefix = source_prefix(series_id)
-        kept = [StoredInstance(prefix + file["name"], file["indexed"]) for file in found["files"] if file["indexed"]]
-        dicom = by_series(kept)
-        first = self._ledger.source_of(dicom[0].series_uid, dicom[0].digest) if once else None
-        if first is not None and self._ledger.store_again(first.id):
-            return first, dicom[0]
+        dicom = by_series(StoredInstance(prefix + file["name"], file["indexed"]) for file in found["files"] if file["indexed"])
         alone = not dicom and len(found["files"]) == 1  # perhaps a zip, which is opened only where it is not in a folder
-        limit = timedelta(seconds=self._settings.storing_limit_s)
-        self._ledger.begin_storing(prefix, limit)
+        return NewSeries(
+            id=series_id,
+            sha256=found["sha256"],
+            geometry=found["geometry"],
+            warnings=found["warnings"],
+            artifact_key=prefix + found["files"][0]["name"] if alone else prefix,
+            dicom=dicom,
+            storing_limit=timedelta(seconds=self._settings.storing_limit_s),
+        )
+
+    def _keep(self, new: NewSeries, found: dict[str, Any], folder: Path, enter: Callable[[NewSeries], T]) -> T:
+        """Store the files of a series, and have it entered: what `enter` returns.
+
+        Where the database did not say what became of it nothing is deleted: it may have been entered all the same, and if it
+        was not, its files go as was planned before there were any.
+        """
+        prefix = source_prefix(new.id)
+        if new.storing_limit is not None:
+            self._ledger.begin_storing(prefix, new.storing_limit)
         try:
             for file in found["files"]:
                 self._artifacts.put_file(prefix + file["name"], folder / file["name"])
-            series = self._ledger.add_series(
-                series_id=series_id,
-                sha256=found["sha256"],
-                geometry=found["geometry"],
-                warnings=found["warnings"],
-                artifact_key=prefix + found["files"][0]["name"] if alone else prefix,
-                dicom=dicom,
-                storing_limit=limit,
-            )
-        except BaseException as error:
-            # What cannot be deleted now will be: that was planned before there was anything.
-            with suppress(Exception):
-                self._artifacts.delete_prefix(prefix)
-            if isinstance(error, TimeoutError):
-                raise Refusal("storing-timeout", "Storing the upload took too long.", "Send it again.", status=503) from None
+        except BaseException:
+            self._withdraw(new)
             raise
-        return series, dicom[0] if dicom else StoredSeries("", "", "", ())
+        try:
+            return enter(new)
+        except StoringTimeout:
+            self._withdraw(new)
+            raise Refusal("storing-timeout", "Storing the upload took too long.", "Send it again.", status=503) from None
+        except (Refusal, LedgerError):
+            self._withdraw(new)
+            raise
+
+    def _withdraw(self, new: NewSeries) -> None:
+        """Delete the files of a series that was not entered. What cannot be deleted now will be, as was planned."""
+        with suppress(Exception):
+            self._artifacts.delete_prefix(source_prefix(new.id))

@@ -26,6 +26,7 @@ from spinepaint.store.errors import UnknownJob
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ACTIVE, Job, JobState, Series
 from spinepaint.store.priorities import Priority
+from spinepaint.store.series import NewSeries
 
 POLL_S = 0.25
 MAX_WAIT_S = 120
@@ -35,10 +36,11 @@ SYNTHETIC = "The series is already synthetic."
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
-def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, key: str | None) -> Job:
+def submit(ledger: Ledger, settings: Settings, series: Series | NewSeries, spec: EditSpec, key: str | None) -> Job:
     """Queue a job for a series; with an idempotency key, the first one for the same content and spec.
 
-    Raises Refusal as `require_allowed` does, and LedgerError.
+    A new series is entered with the job, in one transaction, and not at all where the job is an earlier one. Raises Refusal as
+    `require_allowed` does, and LedgerError.
     """
     require_allowed(settings, series, spec)
     asked = spec.as_spec()
@@ -58,10 +60,11 @@ def submit(ledger: Ledger, settings: Settings, series: Series, spec: EditSpec, k
         priority=spec.priority,
         max_attempts=settings.max_attempts,
         queue_cap=settings.max_queued_jobs,
+        new_series=series if isinstance(series, NewSeries) else None,
     )
 
 
-def require_allowed(settings: Settings, series: Series, spec: EditSpec) -> None:
+def require_allowed(settings: Settings, series: Series | NewSeries, spec: EditSpec) -> None:
     """Raise Refusal where this service does not take that edit of that series.
 
     For a destination that the settings do not name, for a callback that no webhook goes to, and for a series that says it is
@@ -88,7 +91,7 @@ def _require_callback(settings: Settings, url: str | None) -> None:
         raise Refusal("bad-callback-url", "No webhook can go to that callback_url.", str(error)) from None
 
 
-def resolved_spec(settings: Settings, series: Series, spec: EditSpec) -> dict[str, Any]:
+def resolved_spec(settings: Settings, series: Series | NewSeries, spec: EditSpec) -> dict[str, Any]:
     """What the pipeline is handed for an edit of a series, with the deployment's defaults."""
     return {"deidentify": settings.deidentify} | spec.as_spec() | {"series_uid": series.geometry["series_uid"]}
 

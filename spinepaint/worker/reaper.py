@@ -100,6 +100,7 @@ class Reaper:
 
     def tidy(self) -> None:
         """Fold what was counted, strike out workers that have long been silent, and end what was recorded long enough ago."""
+        _for_a_while(self._forget_messages)
         self._ledger.fold_tallies()
         self._ledger.forget_workers(self._ledger.now())
         self._ledger.prune_audit(self._ledger.now() - timedelta(days=self._settings.audit_days))
@@ -128,6 +129,9 @@ class Reaper:
         if stuck:
             raise stuck[0]
         return len(due)
+
+    def _forget_messages(self) -> int:
+        return self._ledger.prune_announcements(self._ledger.now() - timedelta(seconds=self._settings.reannounce_after_s))
 
     def _purge_some(self) -> int:
         now, results, sources = self._ledger.now(), self._settings.retain_results_days, self._settings.retain_sources_days

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kombu.exceptions import OperationalError
+from sqlalchemy import text
 
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, JobOrder, Ledger, Series, result_prefix
@@ -173,6 +174,22 @@ def test_what_cannot_be_deleted_keeps_nothing_else_from_it(
     monkeypatch.undo()
     wait_until(lambda: reaper.tick() == [] and artifacts.list("sources/") == [])
     assert ledger.due_discards(utc_now() + timedelta(days=1)) == []
+
+
+def test_messages_of_before_are_forgotten_also_where_the_broker_has_all(
+    reaper: Reaper, ledger: Ledger, series: Series, settings: Settings
+) -> None:
+    def kept() -> int:
+        with ledger.read() as session:
+            return session.scalar(text("SELECT count(*) FROM outbox")) or 0
+
+    for _ in range(3):
+        ledger.submit_job(series.id, {})
+    reaper.announce()
+    time.sleep(2 * settings.reannounce_after_s)
+    assert (reaper.restore_messages(), kept()) == (0, 3)
+    reaper.tidy()
+    assert kept() == 0
 
 
 def test_a_stopped_job_is_taken_back_and_announced(reaper: Reaper, ledger: Ledger, series: Series, queue: ListQueue) -> None:

@@ -1,10 +1,10 @@
 """Jobs: submitted, listed, followed, cancelled."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ from spinepaint.app.submission import IdempotencyKey, accepted, answer_when_read
 from spinepaint.app.uploads import received
 from spinepaint.app.waiting import waiting_headers
 from spinepaint.imaging.errors import Refusal
-from spinepaint.store.errors import LedgerError, UnknownSeries
+from spinepaint.store.errors import UnknownSeries
 from spinepaint.store.models import JobState
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -69,15 +69,8 @@ async def inpaint(
             spec = InpaintSpec.model_validate_json(upload.fields["spec"])
         except ValidationError as error:
             return validation_response(error.errors(include_url=False))
-        series = await intake.admit(upload, spec.series_uid, allow_synthetic=spec.allow_synthetic)
-    try:
-        job = await run_in_threadpool(submit, ledger, settings, series, spec, idempotency_key)
-    except (LedgerError, Refusal):
-        await run_in_threadpool(ledger.delete_series, series.id)
-        raise
-    if job.series_id != series.id:
-        # The same request came before: its job goes on with the series of then.
-        await run_in_threadpool(ledger.delete_series, series.id)
+        queue = partial(submit, ledger, settings, spec=spec, key=idempotency_key)
+        job = await intake.admit_for(upload, spec.series_uid, queue, allow_synthetic=spec.allow_synthetic)
     wait_s = preferred_wait_s(prefer)
     return await answer_when_ready(ledger, artifacts, settings, job, wait_s=wait_s, accept=accept, stopping=stopping)
 
