@@ -43,9 +43,9 @@ fuzz-api: $(VENV)/dev
 chaos: $(VENV)/dev
 	$(BIN)/python -m tests.chaos --jobs 500
 
-# Against a real Orthanc, by DICOMweb and DIMSE. Needs Debian packages: installs them where it may, else says which.
+# Against a real Orthanc, by DICOMweb and DIMSE, and a real PgBouncer. Needs Debian packages: installs them where it may, else says which.
 test-e2e: $(VENV)/dev
-	sh tests/e2e/packages.sh orthanc orthanc-dicomweb dcmtk
+	sh tests/e2e/packages.sh orthanc orthanc-dicomweb dcmtk pgbouncer
 	SPINEPAINT_E2E=1 $(BIN)/python -m pytest tests/e2e --timeout=900
 
 # What a deployment does, without containers: the images' installation into clean environments, and the whole of docker-compose.yml's
@@ -54,15 +54,21 @@ test-deploy: $(VENV)/dev
 	$(PIP) install --constraint constraints.txt --editable '.[worker,train,dev,deploy]'
 	SPINEPAINT_DEPLOY=1 $(BIN)/python -m pytest tests/docker --timeout=1800
 
-# Both images, reproducible from the commit, with provenance and a bill of materials of their system packages too. Needs Docker.
+# The gateway's image and the worker's, for CPUs and for CUDA 13.0: reproducible from the commit and the base, which PYTHON_DIGEST pins
+# (`make images $(sh docker/digests.sh | grep PYTHON)`), with provenance and a bill of materials of their system packages too. Needs Docker.
 images:
-	for image in gateway worker; do \
-		tag=0.1.0; [ $$image = gateway ] || tag=0.1.0-cpu; \
-		docker buildx build --file docker/$$image.Dockerfile --tag spinepaint-$$image:$$tag \
+	set -e; \
+	build() { \
+		name=$$1; tag=$$2; shift 2; \
+		docker buildx build --file=docker/$$name.Dockerfile --tag spinepaint-$$name:$$tag "$$@" \
+			--build-arg BASE=$$(sed -n 's/^ARG BASE=//p' docker/$$name.Dockerfile)$(PYTHON_DIGEST) \
 			--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --build-arg REVISION=$$(git rev-parse HEAD) \
 			--build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) \
-			--sbom=true --provenance=mode=max --output type=image,rewrite-timestamp=true . || exit 1; \
-	done
+			--sbom=true --provenance=mode=max --output type=image,rewrite-timestamp=true .; \
+	}; \
+	build gateway 0.1.0; \
+	build worker 0.1.0-cpu; \
+	build worker 0.1.0-cu130 --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench

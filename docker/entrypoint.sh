@@ -17,4 +17,9 @@ for name in SPINEPAINT_DATABASE_URL SPINEPAINT_BROKER_URL SPINEPAINT_DEIDENTIFY_
 	export "$name=$value"
 	unset "${name}_FILE"
 done
+# Large temporary files go to the data volume: /tmp is memory, and little of it.
+[ -z "${TMPDIR:-}" ] || mkdir -p -m 0700 "$TMPDIR"
+# A worker's volume is its alone, under whatever host name it was filled before: a container made anew has another, and would
+# take what a killed worker left there, patients' images, for somebody else's.
+[ "${1:-}" != worker ] || [ -z "${SPINEPAINT_DATA_DIR:-}" ] || rm -rf "$SPINEPAINT_DATA_DIR/scratch"
 exec spinepaint "$@"

@@ -1,7 +1,6 @@
-# syntax=docker/dockerfile:1
-# The HTTP gateway and the migrations: everything but what computes, so no torch.
+# The HTTP gateway and the migrations: everything but what computes, so no torch; and traces.
 #   docker build -f docker/gateway.Dockerfile -t spinepaint-gateway:0.1.0 .
-# Pin the base by its digest with --build-arg BASE=docker.io/library/python:3.11.15-slim-bookworm@sha256:…
+# The base by its digest: docs/10-runbook.md, Pin the images.
 ARG BASE=docker.io/library/python:3.11.15-slim-bookworm
 
 FROM ${BASE} AS build
@@ -14,7 +13,7 @@ RUN python3 -m venv /opt/build && \
     python3 -m venv --without-pip /opt/spinepaint
 # The dependencies are a layer of their own: a change of the code alone installs none of them again.
 COPY pyproject.toml docker/requirements.py ./
-RUN /opt/build/bin/python requirements.py > requirements.txt && \
+RUN /opt/build/bin/python requirements.py otel > requirements.txt && \
     /opt/build/bin/python -m pip --python /opt/spinepaint/bin/python install --no-compile --only-binary :all: \
         --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./
@@ -51,6 +50,7 @@ ENV PATH=/opt/spinepaint/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/var/lib/spinepaint \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    TMPDIR=/var/lib/spinepaint/tmp \
     SPINEPAINT_DATA_DIR=/var/lib/spinepaint \
     SPINEPAINT_HOST=0.0.0.0 \
     SPINEPAINT_PORT=8000 \

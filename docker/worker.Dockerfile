@@ -1,22 +1,13 @@
-# syntax=docker/dockerfile:1
-# What runs jobs. On the CPU by default:
+# What runs jobs, and traces. On the CPU by default:
 #   docker build -f docker/worker.Dockerfile -t spinepaint-worker:0.1.0-cpu .
-# with CUDA 13.0 (the wheels bring CUDA's libraries, the host's driver and container toolkit the rest):
+# with CUDA 13.0, on the same base: the wheels bring CUDA's libraries, and the host's driver and container toolkit the rest, what
+# NVIDIA_DRIVER_CAPABILITIES names of it. Which GPUs a container sees is said by who starts it, and not here: none unless asked for.
 #   docker build -f docker/worker.Dockerfile -t spinepaint-worker:0.1.0-cu130 \
-#     --build-arg BASE=docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04 \
 #     --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
-# Pin the base by its digest with --build-arg BASE=…@sha256:…
+# The base by its digest: docs/10-runbook.md, Pin the images.
 ARG BASE=docker.io/library/python:3.11.15-slim-bookworm
 
-FROM ${BASE} AS python
-# Images of CUDA have no Python; Ubuntu 24.04 brings 3.12.
-RUN if ! command -v python3 > /dev/null; then \
-        apt-get update && \
-        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 python3-venv && \
-        rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache; \
-    fi
-
-FROM python AS build
+FROM ${BASE} AS build
 ARG SOURCE_DATE_EPOCH=0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
@@ -30,7 +21,7 @@ RUN python3 -m venv /opt/build && \
 RUN /opt/build/bin/python -m pip --python /opt/spinepaint/bin/python install --no-compile --only-binary :all: \
         --constraint constraints.txt --extra-index-url "${TORCH_INDEX}" torch
 COPY pyproject.toml docker/requirements.py ./
-RUN /opt/build/bin/python requirements.py worker > requirements.txt && \
+RUN /opt/build/bin/python requirements.py worker otel > requirements.txt && \
     /opt/build/bin/python -m pip --python /opt/spinepaint/bin/python install --no-compile --only-binary :all: \
         --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./
@@ -44,7 +35,7 @@ RUN /opt/build/bin/hatchling build --target wheel --directory /dist && \
 FROM scratch AS sbom
 COPY --from=build /sbom.cdx.json /worker.cdx.json
 
-FROM python AS worker
+FROM ${BASE} AS worker
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
@@ -67,6 +58,8 @@ ENV PATH=/opt/spinepaint/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/var/lib/spinepaint \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    TMPDIR=/var/lib/spinepaint/tmp \
     SPINEPAINT_DATA_DIR=/var/lib/spinepaint \
     SPINEPAINT_MIGRATE_AT_START=false
 USER 10001:10001

@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 OURS = ("spinepaint-gateway", "spinepaint-worker")
-# What others read from the environment: obstore and libpq (as we use them), Python, the shell.
+# What others read from the environment: obstore and libpq (as we use them), Python, the shell, NVIDIA's container toolkit.
 OF_OTHERS = {
     "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD",
-    "PATH", "HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_CACHE_DIR",
+    "PATH", "HOME", "TMPDIR", "NVIDIA_DRIVER_CAPABILITIES",
+    "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_CACHE_DIR",
 }  # fmt: skip
 
 
@@ -40,6 +41,14 @@ def manifests() -> list[dict[str, Any]]:
     """Every document of docker/kubernetes but the kustomization."""
     files = sorted(path for path in (DOCKER / "kubernetes").glob("*.yaml") if path.name != "kustomization.yaml")
     return [document for path in files for document in yaml.safe_load_all(path.read_text())]
+
+
+def steps(section: str) -> list[str]:
+    """The commands of a section of the runbook, in order, without comments and without what chains them."""
+    text = (ROOT / "docs" / "10-runbook.md").read_text()
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in re.findall(r"^```\n(.*?)^```", body, re.DOTALL | re.MULTILINE) for line in block.splitlines()]
+    return [line.split("  #")[0].strip().removesuffix(" &&") for line in lines]
 
 
 def instructions(dockerfile: Path) -> list[dict[str, Any]]:

@@ -56,6 +56,7 @@ class Parts:
     secrets: Path = field(init=False)
     postgres: Any = field(init=False)
     valkey: subprocess.Popen[bytes] = field(init=False)
+    objects: subprocess.Popen[bytes] = field(init=False)
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class Parts:
     def stop_valkey(self) -> None:
         end(self.valkey)
 
-    def start_objects(self) -> subprocess.Popen[bytes]:
+    def start_objects(self) -> None:
         data = self.folder / "objects"
         data.mkdir(exist_ok=True)
         (self.folder / "tmp").mkdir(exist_ok=True)
@@ -109,9 +110,11 @@ class Parts:
         }
         command = [self.placed(moved.get(word, word)) for word in SERVICES["objects"]["command"] if "minFreeSpace" not in word]
         command += [f"-{name}.port={self.ports[name]}" for name in ("master", "volume", "filer")]
-        process = self._start([weed(), *SERVICES["objects"]["entrypoint"][1:], *command], "objects")
+        self.objects = self._start([weed(), *SERVICES["objects"]["entrypoint"][1:], *command], "objects")
         until(lambda: answers(f"http://127.0.0.1:{self.ports['s3']}{probed_path()}"))
-        return process
+
+    def stop_objects(self) -> None:
+        end(self.objects)
 
     def make_bucket(self) -> subprocess.CompletedProcess[str]:
         """By the very script of the service `bucket`."""
@@ -132,7 +135,9 @@ class Parts:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPINEPAINT_", "AWS_", "PG"))}
         ours = {name: value for name, value in (image | given).items() if name not in ("PATH", "HOME")}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return kept | ours | QUICK | {"PATH": path, "PYTHONPATH": str(ROOT), "SPINEPAINT_DATA_DIR": str(self.folder / service)}
+        data = self.folder / service
+        moved = {"PATH": path, "PYTHONPATH": str(ROOT), "SPINEPAINT_DATA_DIR": str(data), "TMPDIR": str(data / "tmp")}
+        return kept | ours | QUICK | moved
 
     def once(self, service: str, *words: str) -> subprocess.CompletedProcess[str]:
         """`docker compose run --rm SERVICE WORDS...`."""

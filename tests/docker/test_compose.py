@@ -10,7 +10,6 @@ from compose_spec import PyCompose
 
 from spinepaint.app.routes.service import router
 from tests.docker.described import (
-    DOCKER,
     ROOT,
     check_command,
     compose,
@@ -109,6 +108,15 @@ def test_our_commands_and_variables_are_the_program_s(name: str) -> None:
         assert "/health/live" in {route.path for route in router.routes}  # type: ignore[attr-defined]
 
 
+def test_temporary_files_lie_on_a_volume() -> None:
+    for name in {"gateway", *WORKERS}:
+        mounts = [
+            volume if isinstance(volume, dict) else {"target": volume.split(":")[1]} for volume in SERVICES[name]["volumes"]
+        ]
+        given = variables(dockerfile(SERVICES[name])) | SERVICES[name]["environment"]
+        assert any(Path(given["TMPDIR"]).is_relative_to(mount["target"]) for mount in mounts)
+
+
 def seconds(duration: str) -> float:
     assert duration.endswith("s")
     return float(duration[:-1])
@@ -129,14 +137,15 @@ def test_a_gpu_is_asked_for_where_the_profile_says_so() -> None:
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert "reservations" not in SERVICES["worker-cpu"]["deploy"]["resources"]
     assert (SERVICES["worker-gpu"]["profiles"], SERVICES["worker-cpu"]["profiles"]) == (["gpu"], ["cpu"])
-    names = {
-        entry["value"].split("=")[0] for entry in instructions(DOCKER / "worker.Dockerfile") if entry["instruction"] == "ARG"
-    }
-    assert SERVICES["worker-gpu"]["build"]["args"].keys() <= names
+    for service in OURS.values():
+        names = {entry["value"].split("=")[0] for entry in instructions(dockerfile(service)) if entry["instruction"] == "ARG"}
+        assert service["build"]["args"].keys() <= names
+        # Unless pinned, the base that a plain `docker build` has.
+        assert f"BASE={service['build']['args']['BASE']}" in {entry["value"] for entry in instructions(dockerfile(service))}
 
 
 def test_no_secret_stands_in_it_and_each_comes_from_a_file_that_the_script_draws() -> None:
-    script = (DOCKER / "secrets.sh").read_text()
+    script = (ROOT / "docker" / "secrets.sh").read_text()
     for name, secret in compose()["secrets"].items():
         assert secret == {"file": f"docker/secrets/{name}"}
         assert re.search(rf"keep {name}$", script, re.MULTILINE), name
@@ -151,6 +160,6 @@ def test_no_secret_stands_in_it_and_each_comes_from_a_file_that_the_script_draws
 
 
 def test_a_worker_has_a_scratch_of_its_own() -> None:
-    # Two workers of one folder would take each other's scratch for a dead worker's: process ids are the same in each container.
+    # The entrypoint clears it at every start, which would be another worker's too if there were one.
     for name in WORKERS:
         assert SERVICES[name]["volumes"] == [{"type": "volume", "target": "/var/lib/spinepaint"}]

