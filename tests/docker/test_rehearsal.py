@@ -16,6 +16,7 @@ import pytest
 from bench.servers import weed
 from tests.docker.described import DOCKER, manifests
 from tests.docker.parts import SERVICES, Parts, job, until
+from tests.docker.recovery import database_restored, dumped, on_the_bucket_s_volume
 from tests.imaging.series_factory import make_series
 
 EDIT = {"pathology": "disc_herniation", "fsu": "L4-L5", "severity": "small"}
@@ -134,17 +135,28 @@ def test_a_lost_broker_loses_no_job(parts: Parts, client: httpx.Client, tmp_path
 
 
 def test_back_up_and_restore(parts: Parts, client: httpx.Client, tmp_path: Path) -> None:
-    job_id = submit(client, upload(client, tmp_path), 1)
+    job_id = submit(client, upload(client, tmp_path / "first"), 1)
     finished(client, job_id)
-    dumped = parts.tool("pg_dump", "--format=custom", "--dbname=spinepaint")
-    assert dumped.returncode == 0, dumped.stderr
+    result = client.get(f"/v1/jobs/{job_id}/result").content
+    dump = dumped(parts)
+    (tmp_path / "copies").mkdir()
+    parts.stop_objects()
+    assert on_the_bucket_s_volume("Back up", parts.folder / "objects", tmp_path / "copies")
+    parts.start_objects()
+    # What comes after it lies in both stores when they are restored over it.
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
-    restored = parts.tool(
-        "pg_restore", "--clean", "--if-exists", "--single-transaction", "--dbname=spinepaint", input=dumped.stdout
-    )
-    assert restored.returncode == 0, restored.stderr
+    since = submit(client, upload(client, tmp_path / "second"), 2)
+    assert finished(client, since)["state"] == "succeeded"
+    assert database_restored(parts, dump)
+    parts.stop_objects()
+    assert on_the_bucket_s_volume("Restore", parts.folder / "objects", tmp_path / "copies")
+    parts.start_objects()
     assert job(client, job_id)["state"] == "succeeded"
+    assert client.get(f"/v1/jobs/{job_id}/result").content == result
+    assert client.get(f"/v1/jobs/{since}").status_code == 404
     assert parts.once("gateway", "migrate", "--check").returncode == 0
+    later = submit(client, upload(client, tmp_path / "third"), 3)
+    assert finished(client, later)["state"] == "succeeded"
 
 
 def test_a_step_back_of_the_schema_and_forth(parts: Parts, client: httpx.Client) -> None:
