@@ -2,7 +2,6 @@
 
 import logging
 
-from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
 from spinepaint.store import Claim
@@ -34,7 +33,7 @@ def _claims(job_id: str, place: Workplace, draws: int) -> list[Claim]:
     while claims and sum(_draws(claim) for claim in claims) < draws:
         try:
             another = place.ledger.claim_next(place.worker)
-        except SQLAlchemyError as error:
+        except Exception as error:
             # What was claimed is to be run, whatever became of the rest.
             _log.warning("no further jobs were taken (%s)", type(error).__name__)
             break

@@ -138,14 +138,17 @@ def test_a_warm_shutdown_gives_all_of_them_back(place: Workplace, submit: Submit
     assert [(job_now(place.ledger, job).state, job_now(place.ledger, job).attempts) for job in jobs] == [("queued", 0)] * 3
 
 
-def test_what_was_claimed_is_run_when_the_database_goes(place: Workplace, submit: Submit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [OperationalError("SELECT", None, ConnectionError("gone")), LookupError("no such thing")])
+def test_what_was_claimed_is_run_whatever_becomes_of_the_next(
+    place: Workplace, submit: Submit, tmp_path: Path, error: Exception
+) -> None:
     class Leaving(Ledger):
         turns = 0
 
         def claim_next(self, worker: str) -> Any:
             self.turns += 1
             if self.turns == 2:
-                raise OperationalError("SELECT", None, ConnectionError("gone"))
+                raise error
             return super().claim_next(worker)
 
     jobs = [submit(n) for n in range(2)]
