@@ -73,7 +73,8 @@ def _client_options() -> "ClientConfig":
 
     Options that are given replace all that obstore would read from there, so that is done here.
     """
-    limits = {"connect_timeout": f"{_CONNECT_S:.0f}s", "read_timeout": f"{SILENT_S:.0f}s", "timeout": f"{_TRANSFER_S:.0f}s"}
+    limits_s = {"connect_timeout": _CONNECT_S, "read_timeout": SILENT_S, "timeout": _TRANSFER_S}
+    limits = {name: f"{seconds * 1000:.0f}ms" for name, seconds in limits_s.items()}
     said = {name: os.environ[f"AWS_{name.upper()}"] for name in _CLIENT_OPTIONS if f"AWS_{name.upper()}" in os.environ}
     return cast("ClientConfig", limits | said)
 

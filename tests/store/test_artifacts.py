@@ -155,8 +155,8 @@ def bucket_at(port: int, monkeypatch: pytest.MonkeyPatch, **environment: str) ->
 def test_a_bucket_that_is_silent_is_asked_once_and_holds_nobody(
     listener: socket.socket, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(artifacts, "SILENT_S", 1.0)
-    monkeypatch.setattr(artifacts, "RETRIED_S", 0.5)
+    monkeypatch.setattr(artifacts, "SILENT_S", 0.3)
+    monkeypatch.setattr(artifacts, "RETRIED_S", 0.1)
     store = bucket_at(listener.getsockname()[1], monkeypatch)
     source = tmp_path / "file"
     source.write_bytes(b"x" * size)
@@ -174,7 +174,7 @@ def test_a_bucket_that_is_silent_is_asked_once_and_holds_nobody(
 
 def test_limits_are_on_silence_and_what_the_environment_says_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     options = options_of(bucket_at(1, monkeypatch))
-    assert (options["read_timeout"], options["timeout"], options["allow_http"]) == ("10s", "3600s", "true")
+    assert (options["read_timeout"], options["timeout"], options["allow_http"]) == ("10000ms", "3600000ms", "true")
     options = options_of(bucket_at(1, monkeypatch, READ_TIMEOUT="40s", PROXY_URL="http://127.0.0.1:9"))
     assert (options["read_timeout"], options["proxy_url"]) == ("40s", "http://127.0.0.1:9")
 
