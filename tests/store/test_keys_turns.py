@@ -1,5 +1,7 @@
 """Whose turn it is."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
-from spinepaint.store import Ledger, Series, migrate
+from spinepaint.store import Claim, JobState, Ledger, Series, migrate
 from spinepaint.store.database import utc_now
 from spinepaint.store.turns import first_queued, waiting_tenants
 
@@ -90,11 +92,62 @@ def test_a_worker_that_is_beaten_to_a_job_takes_the_next(
     assert ledger.claim_next("w") is None
 
 
+def test_turns_go_round_the_tenants(ledger: Ledger, sources: dict[str, Series]) -> None:
+    ids = submit(ledger, sources, "aaaabbc")
+    assert served(ledger, 1, finish=False) == "a"
+    order = [ids[4], ids[6], ids[1], ids[5], ids[2], ids[3]]
+    for most in range(1, 9):
+        assert set(ledger.next_turns(most)) <= set(order)
+        assert ledger.next_turns(most)[0] == order[0] == ledger.next_turn()
+    assert ledger.next_turns(9) == order
+    assert ledger.next_turns(3) == order[:3]
+
+
+class Crowded(Ledger):
+    """Before whoever else claims a job, somebody has the one whose turn it is, always."""
+
+    def claim(self, job_id: str, worker: str) -> Claim | None:
+        if worker == "one of the crowd":
+            first = self.next_turns(1)
+            assert first
+            assert super().claim(first[0], "always faster") is not None
+        return super().claim(job_id, worker)
+
+
+def test_who_is_always_beaten_to_the_next_turn_draws_another(
+    database_url: str, ledger: Ledger, sources: dict[str, Series]
+) -> None:
+    submit(ledger, sources, "a" * 40 + "b" * 20)
+    crowded = Crowded(database_url)
+    assert crowded.claim_next("one of the crowd") is not None
+    crowded.close()
+
+
+def test_a_crowd_that_looks_at_once_gets_a_job_each_and_tenants_their_share(postgres: Ledger) -> None:
+    sources = {
+        tenant: postgres.add_series(sha256="0" * 64, geometry={}, warnings=[], artifact_key=f"sources/{tenant}/", tenant=tenant)
+        for tenant in ("a", "b")
+    }
+    crowd = 15  # as many connections as one process has
+    submit(postgres, sources, "a" * 30 + "b" * 30)
+    together = threading.Barrier(crowd)
+
+    def take(number: int) -> Claim | None:
+        together.wait(60)
+        return postgres.claim_next(f"w{number}")
+
+    with ThreadPoolExecutor(crowd) as pool:
+        claims = list(pool.map(take, range(crowd)))
+    assert len({claim.job_id for claim in claims if claim is not None}) == crowd
+    running = postgres.count_states(tenant="a")[JobState.RUNNING]
+    assert 0 < running < crowd
+
+
 def test_no_statement_reads_the_whole_queue(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
     migrate(url)
     ledger = Ledger(url)
-    for statement in (waiting_tenants(), first_queued("a", utc_now())):
+    for statement in (waiting_tenants(), first_queued("a", utc_now()), first_queued("a", utc_now(), 256)):
         sql = statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
         with ledger.read() as session:
             plan = [str(row[3]) for row in session.execute(text(f"EXPLAIN QUERY PLAN {sql}".replace(":", r"\:")))]
