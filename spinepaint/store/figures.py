@@ -118,6 +118,16 @@ class FigureBook(Database):
             if session.scalar(statement) is None:
                 session.add(Worker(name=worker, started_at=now, **used))
 
+    def seen_at(self, worker: str) -> datetime | None:
+        """When a worker said last that it is there; None where it has not yet, or has ended.
+
+        Asked as one who writes, since a ledger that only answers readers lets nobody say so.
+        """
+        its = Worker.name == worker
+        with self.write() as session:
+            session.execute(select(Worker.name).where(its).with_for_update(skip_locked=True))
+            return session.scalar(select(Worker.seen_at).where(its))
+
     def leave(self, worker: str) -> None:
         """Say that a worker has ended."""
         with self.write() as session:

@@ -103,5 +103,5 @@ class Attempt:
             try:
                 if not self._ledger.heartbeat(self._claim.job_id, self._claim.token):
                     self._lost.set()
-            except SQLAlchemyError as error:
+            except Exception as error:  # whatever it was: without a heartbeat the job is taken back
                 _log.warning("job %s: heartbeat not recorded (%s)", self._claim.job_id, type(error).__name__)

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import uuid
+from datetime import datetime
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
@@ -19,12 +20,15 @@ from spinepaint.worker.delivery import DeliveryThread
 from spinepaint.worker.reaper import make_reaper
 from spinepaint.worker.runner import PipelineFunction
 from spinepaint.worker.scratch import own_scratch
+from spinepaint.worker.standstill import Standstill
 from spinepaint.worker.tasks import serve_tasks
 from spinepaint.worker.webhooks import WebhookThread
 
 _log = logging.getLogger(__name__)
 RESTART_AFTER_S = (0.1, 1.0, 5.0, 15.0)
 STEADY_S = 60.0
+SILENT_LOOKS = 6
+"""In this many steps a supervisor watches the time in which its silent process may say something again."""
 
 
 class TaskProcess:
@@ -36,6 +40,7 @@ class TaskProcess:
         self._settings, self._ledger, self._run = settings, ledger, run
         self._process: SpawnProcess | None = None
         self._scratch = settings.data_dir / "scratch"
+        self._silence: Standstill[tuple[str, datetime]] = Standstill(settings.stale_after_s / SILENT_LOOKS, SILENT_LOOKS)
         self._failures, self._started, self._due = 0, 0.0, 0.0
 
     def tend(self) -> None:
@@ -51,6 +56,25 @@ class TaskProcess:
             self._due = now + RESTART_AFTER_S[min(self._failures, len(RESTART_AFTER_S) - 1)]
         if self._process is None and now >= self._due:
             self._start()
+
+    def watch(self) -> None:
+        """Kill a process that is there and says nothing any more.
+
+        What is stopped, or stuck in native code that keeps the interpreter for itself, sees no limit and cannot end itself; and
+        whoever takes its job back is as a rule another machine's reaper, which cannot either.
+        """
+        if self._process is None or not self._silence.is_due:
+            return
+        try:
+            seen_at = self._ledger.seen_at(self.worker)
+        except Exception as error:
+            _log.warning("whether the worker process is silent cannot be said (%s)", type(error).__name__)
+            self._silence.look([])
+            return
+        if self._silence.look([] if seen_at is None else [(self.worker, seen_at)]):
+            _log.error("the worker process has said nothing for %.0f s; it is killed", self._settings.stale_after_s)
+            self._silence.forget()
+            self.kill()
 
     def kill(self) -> None:
         """End a process that no longer answers."""
@@ -115,6 +139,7 @@ def start_worker(settings: Settings, *, run: PipelineFunction | None = None) -> 
     try:
         while not stop_asked:
             tasks.tend()
+            tasks.watch()
             if any(lost.worker == tasks.worker for lost in reaper.tick()):
                 tasks.kill()
             time.sleep(settings.announce_every_s)

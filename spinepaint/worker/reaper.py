@@ -9,10 +9,12 @@ from threading import Event
 from typing import Protocol
 
 from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Ledger, LostAttempt
-from spinepaint.worker.broker import Broker, make_celery
+from spinepaint.worker.broker import Broker
+from spinepaint.worker.standstill import Standstill
 
 _log = logging.getLogger(__name__)
 BROKER_PAUSE_S = 1.0
@@ -21,6 +23,8 @@ MESSAGES_A_WORKER = 200
 DELETE_LEASE = timedelta(seconds=30)
 BUSY_S = 1.0
 """How long to go on with what there may be any amount of: new jobs wait to be announced meanwhile."""
+WATCHED_HEARTBEATS = 3
+"""So many a silent attempt misses while the ledger answers before it is taken back: when the ledger was away, all are silent."""
 ANNOUNCED_S, REAPED_S = 5.0, 30.0
 """How seldom one of very many workers looks after what is common to all: as long as it may take where the others die at once."""
 
@@ -46,6 +50,9 @@ class Reaper:
         self._ledger, self._artifacts, self._queue, self._settings = ledger, artifacts, queue, settings
         self._reap_at = self._announce_at = self._broker_asked = float("-inf")
         self._others = 0
+        self._silent: Standstill[str] = Standstill(settings.heartbeat_s, WATCHED_HEARTBEATS)
+        self._taken: list[str] = []
+        self._lease_ends = float("-inf")
 
     def tick(self) -> list[LostAttempt]:
         """Do what is due now; the attempts that were taken back. A debt that cannot be paid is left for the next tick."""
@@ -53,11 +60,12 @@ class Reaper:
         if now >= max(self._broker_asked, self._announce_at):
             self._announce_at = now + self._longer_s(self._settings.announce_every_s, ANNOUNCED_S)
             self._guard("announcing", self.announce)
-        if now < self._reap_at:
-            return []
-        self._reap_at = now + self._settings.reap_every_s + self._longer_s(self._settings.reap_every_s, REAPED_S)
         lost: list[LostAttempt] = []
-        self._guard("taking back", lambda: lost.extend(self.take_back()))
+        if now >= self._reap_at or (self._silent.has_any and self._silent.is_due):
+            self._guard("taking back", lambda: lost.extend(self.take_back()))
+        if now < self._reap_at:
+            return lost
+        self._reap_at = now + self._settings.reap_every_s + self._longer_s(self._settings.reap_every_s, REAPED_S)
         self._guard("announcing again", self.restore_messages)
         self._guard("deleting", self.delete_discarded)
         self._guard("tidying", self.tidy)
@@ -79,8 +87,12 @@ class Reaper:
         return len(sent)
 
     def take_back(self) -> list[LostAttempt]:
-        """Queue again, or fail, the jobs whose heartbeat stopped."""
-        lost = self._ledger.requeue_stale(self._ledger.now(), timedelta(seconds=self._settings.stale_after_s))
+        """Queue again, or fail, the jobs whose heartbeat stopped, and was seen to be missing since."""
+        if self._silent.has_any and not self._silent.is_due:
+            return []
+        now, stale_after = self._ledger.now(), timedelta(seconds=self._settings.stale_after_s)
+        stopped = self._silent.look(self._ledger.silent_attempts(now, stale_after))
+        lost = self._ledger.requeue_stale(now, stale_after, stopped) if stopped else []
         for attempt in lost:
             fate = "queued again" if attempt.requeued else "failed"
             _log.warning("job %s: worker %s stopped; %s", attempt.job_id, attempt.worker, fate)
@@ -118,17 +130,17 @@ class Reaper:
         self._others = max(0, self._ledger.count_workers(alive_since) - 1)
 
     def _delete_some(self) -> int:
-        due, stuck = self._ledger.take_discards(self._ledger.now(), DELETE_LEASE), []
-        for prefix in due:
-            try:
-                self._artifacts.delete_prefix(prefix)
-            except Exception as error:
-                stuck.append(error)
-                continue
-            self._ledger.mark_discarded(prefix)
-        if stuck:
-            raise stuck[0]
-        return len(due)
+        now = time.monotonic()
+        if not self._taken or now >= self._lease_ends:
+            self._lease_ends = now + DELETE_LEASE.total_seconds()
+            self._taken = self._ledger.take_discards(self._ledger.now(), DELETE_LEASE)
+        if not self._taken:
+            return 0
+        # One, and then a look at the clock: a bucket may be slow. What is left is for the next tick, until the lease is over.
+        prefix = self._taken.pop(0)
+        self._artifacts.delete_prefix(prefix)
+        self._ledger.mark_discarded(prefix)
+        return 1
 
     def _forget_messages(self) -> int:
         return self._ledger.prune_announcements(self._ledger.now() - timedelta(seconds=self._settings.reannounce_after_s))
@@ -150,6 +162,8 @@ class Reaper:
             self._broker_asked = time.monotonic() + BROKER_PAUSE_S
             _log.warning("%s: the broker or the store does not answer (%s)", what, type(error).__name__)
         except Exception as error:
+            if isinstance(error, SQLAlchemyError):
+                self._silent.forget()
             _log.error("%s failed (%s); tried again later", what, type(error).__name__)
 
 
@@ -166,7 +180,7 @@ def _for_a_while(some: Callable[[], int]) -> int:
 def make_reaper(settings: Settings) -> Reaper:
     """A reaper over the URLs of `settings`."""
     ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
-    return Reaper(ledger, ArtifactStore(settings.artifacts_url), Broker(make_celery(settings)), settings)
+    return Reaper(ledger, ArtifactStore(settings.artifacts_url), Broker.of(settings), settings)
 
 
 def run_reaper(settings: Settings, stop: Event) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from spinepaint.imaging.dicom_index import index_instance
 from spinepaint.imaging.errors import Refusal, is_disk_full
@@ -179,7 +180,7 @@ def _deliver(claim: Claim, report: dict[str, Any], prefix: str, dicom: list[Stor
     while True:
         try:
             return place.ledger.succeed(claim.job_id, claim.token, report, prefix, dicom)
-        except OperationalError:
+        except (OperationalError, NoConnection):
             if time.monotonic() > deadline:
                 raise
             time.sleep(min(1.0, place.heartbeat_s))

@@ -76,8 +76,12 @@ def make_workplace(settings: Settings, worker: str, scratch: Path, run: Pipeline
 
     def end_hung_process(claim: Claim) -> None:
         # A thread inside native code cannot be interrupted; the process can be ended, and is started again.
-        ledger.fail(claim.job_id, claim.token, time_problem(claim, "run", settings.job_limit_s), retry=False)
-        os._exit(EXIT_HUNG)
+        try:
+            ledger.fail(claim.job_id, claim.token, time_problem(claim, "run", settings.job_limit_s), retry=False)
+        except Exception as error:
+            _log.error("job %s: left to the supervisor (%s)", claim.job_id, type(error).__name__)
+        finally:
+            os._exit(EXIT_HUNG)
 
     return Workplace(
         ledger=ledger,

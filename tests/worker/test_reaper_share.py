@@ -28,7 +28,7 @@ class Quiet:
     def __getattr__(self, name: str) -> Any:
         def answer(*_args: Any, **_named: Any) -> Any:
             self.asked[name] += 1
-            nothing: dict[str, Any] = {"pending_announcements": [], "requeue_stale": [], "due_discards": [], "now": utc_now()}
+            nothing: dict[str, Any] = {"pending_announcements": [], "silent_attempts": [], "due_discards": [], "now": utc_now()}
             return nothing.get(name, self.workers if name == "count_workers" else 0)
 
         return answer
@@ -55,19 +55,19 @@ def test_alone_it_looks_at_each_tick(settings: Settings, monkeypatch: pytest.Mon
     for workers in (0, 1):
         found = asked(workers, settings, monkeypatch)
         assert found["pending_announcements"] == 60 * MINUTES / TICK_S
-        assert found["requeue_stale"] == pytest.approx(60 * MINUTES / settings.reap_every_s, rel=0.1)
+        assert found["silent_attempts"] == pytest.approx(60 * MINUTES / settings.reap_every_s, rel=0.1)
 
 
 def test_five_together_look_about_as_often(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     alone, one_of_five = asked(1, settings, monkeypatch), asked(5, settings, monkeypatch)
-    for what in ("pending_announcements", "requeue_stale", "queue_depth"):
+    for what in ("pending_announcements", "silent_attempts", "queue_depth"):
         assert alone[what] / 10 < one_of_five[what] < alone[what] / 3
 
 
 def test_of_a_thousand_each_still_looks_now_and_then(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     found = asked(1000, settings, monkeypatch)
     assert found["pending_announcements"] == pytest.approx(60 * MINUTES / ANNOUNCED_S, rel=0.25)
-    assert found["requeue_stale"] == pytest.approx(60 * MINUTES / REAPED_S, rel=0.5)
+    assert found["silent_attempts"] == pytest.approx(60 * MINUTES / REAPED_S, rel=0.5)
 
 
 def test_the_others_are_those_that_were_seen_lately(tmp_path: Path) -> None:

@@ -241,6 +241,23 @@ def test_a_silent_pipeline_keeps_its_job_by_the_heartbeat(place: Workplace, subm
     assert lost == []
 
 
+def test_the_heartbeat_outlives_any_error_of_the_ledger(place: Workplace, submit: Submit, tmp_path: Path) -> None:
+    class Stumbling(Ledger):
+        beats = 0
+
+        def heartbeat(self, job_id: str, token: str) -> bool:
+            self.beats += 1
+            if self.beats == 1:
+                raise RuntimeError("not the database's")
+            return super().heartbeat(job_id, token)
+
+    job = submit()
+    ledger = Stumbling(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    patient = during(replace(place, ledger=ledger), lambda: wait_until(lambda: ledger.beats > 2))
+    assert run_job(job.id, patient) is Outcome.SUCCEEDED
+    ledger.close()
+
+
 def test_the_heartbeat_ends_with_the_attempt(place: Workplace, submit: Submit) -> None:
     run_job(submit().id, place)
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
