@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """Of the head of a request: its line and its header fields."""
     head_timeout_s: Seconds = 10.0
     """A connection that has not sent a whole head by then is closed (408)."""
+    answer_idle_s: Seconds = 60.0
+    """An answer of which a client takes less than a thousand bytes a second for this long is cut."""
     max_connections: Annotated[int, Field(ge=10)] = 1000
     """Connections to one gateway at a time; each stream of events is one."""
     denials_per_s: Annotated[float, Field(gt=0, le=10_000)] = 5.0
@@ -80,6 +82,10 @@ class Settings(BaseSettings):
     caps: Caps = Caps()
     max_uploads: Count = 64
     """Uploads that one gateway takes in at a time at the very most; how many it does depends on how soon it accepts them."""
+    max_incoming_bytes: Count = 10 * 2**30
+    """What the uploads under way may have written to the data folder, on one gateway; what comes out of zips is not counted."""
+    disk_reserve_bytes: Annotated[int, Field(ge=0)] = 512 * 2**20
+    """Of the disk of the data folder uploads leave this free."""
     max_queued_jobs: Count = 10_000
     """Jobs that may wait for one tenant."""
     max_batch_jobs: Count = 5_000

@@ -27,6 +27,7 @@ from spinepaint.app.broker import broker_url, private_broker, socket_path, wait_
 from spinepaint.app.connection import protocol
 from spinepaint.app.edge import LOOPBACK_HOSTS
 from spinepaint.app.gateway import create_app
+from spinepaint.app.open_files import most_connections
 from spinepaint.app.processes import Child, Supervisor
 from spinepaint.settings import Settings
 from spinepaint.store.database import utc_now
@@ -102,13 +103,15 @@ class _Gateway(uvicorn.Server):
 
 def _run_gateway(settings: Settings, listener: socket.socket) -> None:
     start_tracing(settings.traces_url, "gateway")
+    most = most_connections(settings.max_connections)
     gateway = _Gateway(
         create_app(settings, hosts=_hosts(settings)),
         access_log=False,  # the gateway keeps its own, without what clients put into paths
         log_config=None,
         server_header=False,
+        ws="none",  # where a library for WebSocket is installed, its connections would have none of these limits
         timeout_graceful_shutdown=GRACEFUL_S,
-        http=protocol(settings.head_timeout_s, settings.max_connections, settings.max_head_bytes),
+        http=protocol(settings.head_timeout_s, settings.answer_idle_s, most, settings.max_head_bytes),
         h11_max_incomplete_event_size=settings.max_head_bytes,
     )
     gateway.run(sockets=[listener])

@@ -1,5 +1,6 @@
 """Clients that take their time, against a gateway that has little of it."""
 
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,15 @@ from tests.attacks.serving import Serving, serving, unharmed
 from tests.attacks.test_bodies import PART, POSTS, TYPES
 from tests.attacks.wire import Heard, connected, head, hear, say
 
-HEAD_S, IDLE_S, LIMIT_S = 1.0, 3.0, 4.0
+HEAD_S, IDLE_S, LIMIT_S, ANSWER_S = 1.0, 3.0, 4.0, 1.0
 SILENT = 20
+LET_GO_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def gateway(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     limits = {"head_timeout_s": str(HEAD_S), "body_idle_s": str(IDLE_S), "body_limit_s": str(LIMIT_S)}
+    limits |= {"answer_idle_s": str(ANSWER_S)}
     with serving(tmp_path_factory.mktemp("slow"), broker, **limits) as gateway:
         yield gateway
 
@@ -87,3 +90,35 @@ def test_connections_that_say_nothing_are_closed(gateway: Serving) -> None:
     with unharmed(gateway, more_mib=8), ExitStack() as stack:
         wires = [stack.enter_context(connected(gateway)) for _ in range(SILENT)]
         assert [hear(wire).status for wire in wires] == [0] * SILENT
+
+
+def let_go(wire: socket.socket, more: bytes) -> bool:
+    """Whether the other end lets go of a connection on which a little more comes ever again, and nothing is taken."""
+    began = time.monotonic()
+    while time.monotonic() - began < LET_GO_S:
+        try:
+            wire.sendall(more)
+        except ConnectionError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n100000\r\n"])
+def test_a_body_that_drips_after_its_answer_is_let_go(gateway: Serving, framing: str) -> None:
+    """Nobody needs a key to be answered before the body that was announced has come."""
+    with unharmed(gateway, more_mib=8), connected(gateway) as wire:
+        wire.sendall(head(gateway, "GET", "/health/live")[:-2] + framing.encode())
+        assert hear(wire).status == 200
+        assert let_go(wire, b"x")
+
+
+def test_answers_that_nobody_takes_are_cut(gateway: Serving) -> None:
+    request = head(gateway, "GET", "/openapi.json")
+    with unharmed(gateway, more_mib=48), socket.socket() as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.connect(gateway.address)
+        wire.settimeout(LET_GO_S)
+        wire.sendall(200 * request)  # some 30 MB, which no kernel holds
+        # What it reads no more of stays with the kernels, until the other end is gone.
+        assert let_go(wire, b"G")

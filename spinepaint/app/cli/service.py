@@ -61,7 +61,10 @@ def worker(data: Data = None, pipeline: Pipeline = None) -> None:
         raise typer.BadParameter("set SPINEPAINT_BROKER_URL to the Redis or Valkey of the service")
     _log_to_stderr(settings)
 
+    from spinepaint.app.open_files import allow_open_files
     from spinepaint.worker.celery_app import start_worker
+
+    allow_open_files()
 
     start_worker(settings, run=None if pipeline is None else _imported(pipeline))
 
