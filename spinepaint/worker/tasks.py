@@ -95,7 +95,8 @@ def make_workplace(settings: Settings, worker: str, scratch: Path, run: Pipeline
         job_limit_s=settings.job_limit_s,
         hang_grace_s=settings.stale_after_s,
         retry_delay_s=settings.retry_delay_s,
-        deliver_within_s=settings.stale_after_s,
+        # Nobody takes a job back while the database is away, so what was made is kept for it as long as an attempt may take.
+        deliver_within_s=settings.job_limit_s,
         stopping=asked_to_stop,
         on_hang=end_hung_process,
     )

@@ -12,7 +12,8 @@ from spinepaint.settings import Settings
 from spinepaint.store import LostAttempt
 from spinepaint.worker import reaper as module
 from spinepaint.worker.reaper import WATCHED_HEARTBEATS, Reaper
-from tests.worker.workplaces import add_source, job_now, open_stores
+from spinepaint.worker.tasks import make_workplace
+from tests.worker.workplaces import add_source, job_now, open_stores, paint
 
 MORNING = datetime(2026, 1, 1, tzinfo=UTC)
 TICK_S = 0.25
@@ -123,6 +124,16 @@ def test_a_ledger_that_froze_and_a_machine_that_slept_are_no_silence_of_others(h
         hall.run(2 * settings.heartbeat_s)
     hall.run(100)
     assert hall.taken_at == {}
+
+
+def test_what_a_job_made_outlives_an_outage_at_its_end(tmp_path: Path) -> None:
+    """An outage that costs no attempt in the middle of a job must not cost one at its end."""
+    ledger, _ = open_stores(tmp_path)
+    ledger.close()
+    settings = Settings(data_dir=tmp_path)
+    place = make_workplace(settings, "w", tmp_path / "scratch", paint)
+    assert place.deliver_within_s == settings.job_limit_s > 10 * settings.stale_after_s
+    place.ledger.close()
 
 
 def test_only_the_attempts_that_were_named_are_taken_back(tmp_path: Path) -> None:
