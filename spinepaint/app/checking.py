@@ -1,6 +1,7 @@
 """The dry run, in a process of its own: `spinepaint check`, and `POST /v1/series:check`."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ def check_apart(
     """The report over a source, `CheckReport.as_dict`, whatever is in it.
 
     Where the reading itself came to an end (a decoder crashed, it took too long or too much memory), each file is refused
-    for that.
+    for that. Raises Refusal 503 where that says nothing of the source.
     """
     try:
         return read_apart("check", source, series_uid, caps, allow_synthetic=allow_synthetic, answer_to=answer_to)
     except Refusal as refusal:
+        if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # no verdict, but something to come back from
+            raise
         paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
         reason = f"not judged: {refusal.title}"
         files = tuple(FileVerdict(shown_name(path.name), "refused", reason) for path in paths)

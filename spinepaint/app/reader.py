@@ -6,6 +6,7 @@ gateway no memory that it would keep, and a decoder that crashes takes one uploa
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,14 +20,19 @@ from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import InstanceReason, Refusal
 
 TIMEOUT_S = 300.0
+_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ReaderFailed(Exception):
     """A reader ended without an answer."""
 
 
+class ReaderEnded(Exception):
+    """A reader was ended from outside, as all of a service are that is told to stop: that says nothing of the upload."""
+
+
 def answer_once(request: str) -> str:
-    """What a reader says to a request, in a process that is started for it. Raises ReaderFailed, or TimeoutError."""
+    """What a reader says to a request, in a process that is started for it. Raises ReaderFailed, ReaderEnded, or TimeoutError."""
     argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.reader"]
     try:
         done = subprocess.run(  # noqa: S603 - our own command
@@ -34,8 +40,8 @@ def answer_once(request: str) -> str:
         )
     except subprocess.TimeoutExpired:
         raise TimeoutError from None
-    except subprocess.CalledProcessError:
-        raise ReaderFailed from None
+    except subprocess.CalledProcessError as error:
+        raise (ReaderEnded if -error.returncode in _TO_STOP else ReaderFailed) from None
     return done.stdout
 
 
@@ -57,7 +63,8 @@ def read_apart(
     DICOMweb, None where it cannot be addressed. `store` does that for every series of a DICOMweb store request,
     with `study_uid` the study they must be of, and gives the instances that are not taken. With `allow_synthetic`
     a series that says it is synthetic is taken. `answer_to` hands the request to a process and brings its answer: one that is
-    started for it, or `WarmReader.answer`. Raises Refusal for input that is not taken, or not read in time.
+    started for it, or `WarmReader.answer`. Raises Refusal for input that is not taken, or not read in time, and 503 where the
+    process was ended from outside.
     """
     request: dict[str, Any] = {"task": task, "source": str(source), "series_uid": series_uid, "caps": asdict(caps)}
     request |= {"spill": None if spill is None else str(spill), "study_uid": study_uid, "allow_synthetic": allow_synthetic}
@@ -65,6 +72,8 @@ def read_apart(
         answer: dict[str, Any] = json.loads(answer_to(json.dumps(request)))
     except TimeoutError:
         raise Refusal("upload-unreadable", "The upload takes too long to read.", "Send a smaller series.") from None
+    except ReaderEnded:
+        raise Refusal("stopping", "The service was stopped meanwhile.", "Send it again.", status=503) from None
     except (ReaderFailed, json.JSONDecodeError):
         raise Refusal("upload-unreadable", "The upload cannot be read.", "Its files may be damaged.") from None
     if "refusal" in answer:

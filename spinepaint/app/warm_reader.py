@@ -14,10 +14,12 @@ import threading
 from contextlib import suppress
 from math import ceil
 
-from spinepaint.app.reader import TIMEOUT_S, ReaderFailed, answer_once, answer_text, prepare
+from spinepaint.app.reader import TIMEOUT_S, ReaderEnded, ReaderFailed, answer_once, answer_text, prepare
 
 TAKEN = b"\n"
-"""What a process says first of an upload: that it is there, and a silence from now on is the upload's doing."""
+"""What a process says first of an upload: that it is there, and a silence from now on is the upload's doing. And last."""
+_END_S = 0.5
+"""Those that a process forked may be seen to end before it is itself."""
 
 
 class WarmReader:
@@ -29,6 +31,7 @@ class WarmReader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     def start(self) -> None:
@@ -37,31 +40,41 @@ class WarmReader:
             self._running()
 
     def answer(self, request: str) -> str:
-        """What a reader says to a request. Raises ReaderFailed where it crashed, TimeoutError where it took too long."""
-        said = self._asked(request.encode())
-        if not said.startswith(TAKEN):  # the warm one was gone, or could not fork: that is not the upload's fault
-            return answer_once(request)
-        if said == TAKEN:
+        """What a reader says to a request.
+
+        Raises ReaderFailed where it crashed, ReaderEnded where this was closed meanwhile, TimeoutError where it took too long.
+        """
+        warm, said = self._asked(request.encode())
+        if said.endswith(TAKEN) and said != TAKEN:
+            return said.decode()
+        if said.startswith(TAKEN) and not _has_ended(warm):
             raise ReaderFailed
-        return said.decode()
+        if warm is not None and warm is self._closed:
+            raise ReaderEnded
+        return answer_once(request)  # the warm one was gone, or could not fork: that is not the upload's fault
 
     def close(self) -> None:
         """End it; whatever it is asked next starts another."""
         with self._lock:
+            self._closed = self._process
             self._end()
 
-    def _asked(self, request: bytes) -> bytes:
+    def _asked(self, request: bytes) -> tuple[subprocess.Popen[bytes] | None, bytes]:
+        """The warm process that was asked, None where there was none to be had, and what one that it forked said."""
+        warm = None
         ours, theirs = socket.socketpair()
         with ours:
             with theirs, suppress(OSError), self._lock:
-                socket.send_fds(self._running(), [b"."], [theirs.fileno()])
+                control = self._running()
+                warm = self._process
+                socket.send_fds(control, [b"."], [theirs.fileno()])
             ours.settimeout(TIMEOUT_S)
             try:
                 ours.sendall(request)
                 ours.shutdown(socket.SHUT_WR)
-                return b"".join(iter(lambda: ours.recv(1 << 16), b""))
+                return warm, b"".join(iter(lambda: ours.recv(1 << 16), b""))
             except ConnectionError:
-                return b""
+                return warm, b""
 
     def _running(self) -> socket.socket:
         if self._control is None or self._process is None or self._process.poll() is not None:
@@ -88,12 +101,21 @@ class WarmReader:
         self._control = self._process = None
 
 
+def _has_ended(process: subprocess.Popen[bytes] | None) -> bool:
+    """Whether a process is gone, or goes just now."""
+    try:
+        return process is None or process.wait(_END_S) is not None
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def _serve(control: socket.socket) -> None:
     """Fork a process for each socket that comes, until nobody is left who could send one."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)  # they are meant for the service, which ends this one when all is read
     prepare()
     gc.collect()
     gc.freeze()  # what is here by now is nobody's garbage; to look through it would copy it into each process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the service, which ends this one
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets those that end
     warm = os.getpid()
     while fds := socket.recv_fds(control, 1, 1)[1]:
@@ -115,7 +137,7 @@ def _attend(asker: socket.socket, warm: int) -> None:
         asker.sendall(TAKEN)
         with asker.makefile("r", encoding="utf-8") as stream:
             request = stream.read()
-        asker.sendall(answer_text(request).encode())
+        asker.sendall(answer_text(request).encode() + TAKEN)
     finally:
         os._exit(0)  # never back into the loop, nor through what the warm process would do at its end
 

@@ -1,16 +1,20 @@
 """Uploads are read in a process of their own."""
 
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spinepaint.app import reader
+from spinepaint.app.checking import check_apart
 from spinepaint.imaging import reading
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
+from tests.imaging.refusals import full_disk
 
 
 def test_what_is_read_apart_is_what_would_be_read_here(series_files: list[Path]) -> None:
@@ -52,3 +56,20 @@ def test_a_reader_that_crashes_or_hangs_is_a_refusal(monkeypatch: pytest.MonkeyP
     with pytest.raises(Refusal) as refused:
         reader.read_apart("read", tmp_path, None, Caps())
     assert refused.value.type == "upload-unreadable"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_reader_that_is_told_to_stop_says_nothing_of_the_upload(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signum: int
+) -> None:
+    """Whoever stops a service tells all of its processes."""
+    run = subprocess.run
+
+    def run_instead(argv: list[str], **options: Any) -> Any:
+        return run([sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), {signum})"], **options)
+
+    monkeypatch.setattr(subprocess, "run", run_instead)
+    for read in (partial(reader.read_apart, "read"), check_apart):
+        with pytest.raises(Refusal) as refused:
+            read(tmp_path, None, Caps())
+        assert (refused.value.status, refused.value.type) == (503, "stopping")

@@ -3,9 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,9 +71,68 @@ def test_a_warm_one_that_was_killed_costs_no_upload(warm: WarmReader, series_fil
     assert _pid(warm) != before
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_stops_a_whole_service_does_not_end_it(warm: WarmReader, series_files: list[Path], signum: int) -> None:
+    """Such as systemd, which tells every process of a service: the gateway ends this one when all that it has to read is read."""
+    before = _pid(warm)
+    read_apart("read", series_files[0].parent, None, Caps(), answer_to=warm.answer)
+    os.kill(before, signum)
+    for _ in range(2):  # the first might not have met with one that is about to end
+        assert read_apart("read", series_files[0].parent, None, Caps(), answer_to=warm.answer)["sha256"]
+    assert _pid(warm) == before
+
+
+class _LastByte(socket.socket):
+    """The end of a request's way to a reader, which does something before it says that all of it was sent."""
+
+    before: Callable[[], None]
+
+    def shutdown(self, how: int) -> None:
+        assert self.recv(1, socket.MSG_PEEK) == warm_reader.TAKEN  # a process has the upload by now
+        self.before()
+        super().shutdown(how)
+
+
+def _do_while_it_reads(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
+    pair = socket.socketpair
+
+    def pair_once() -> tuple[socket.socket, socket.socket]:
+        monkeypatch.setattr(socket, "socketpair", pair)
+        ours, theirs = pair()
+        last = _LastByte(fileno=ours.detach())
+        last.before = what
+        return last, theirs
+
+    monkeypatch.setattr(socket, "socketpair", pair_once)
+
+
+def test_a_warm_one_that_is_killed_while_it_reads_costs_no_upload(
+    warm: WarmReader, series_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the kernel runs out of memory: what it forked ends with it."""
+    warm.start()
+    _do_while_it_reads(monkeypatch, lambda: os.kill(_pid(warm), signal.SIGKILL))
+    assert read_apart("read", series_files[0].parent, None, Caps(), answer_to=warm.answer)["sha256"]
+
+
+def test_one_that_is_closed_while_it_reads_says_nothing_of_the_upload(
+    warm: WarmReader, series_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_request: str) -> str:
+        raise AssertionError("a process was started by a service that ends")
+
+    warm.start()
+    monkeypatch.setattr(warm_reader, "answer_once", never)
+    _do_while_it_reads(monkeypatch, warm.close)
+    with pytest.raises(Refusal) as refused:
+        read_apart("read", series_files[0].parent, None, Caps(), answer_to=warm.answer)
+    assert (refused.value.status, refused.value.type) == (503, "stopping")
+
+
 def test_one_that_is_silent_for_too_long_is_a_refusal(
     warm: WarmReader, series_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warm.start()
     monkeypatch.setattr(warm_reader, "TIMEOUT_S", 0.2)
     os.kill(_pid(warm), signal.SIGSTOP)
     try:
