@@ -44,10 +44,8 @@ class WebhookSender:
         return self._ledger.due_webhooks(self._ledger.now(), receiver)
 
     def receivers_due(self, after: str | None = None) -> list[str]:
-        """To whom something can be tried now: those whose turn comes after that of `after`, then the others."""
-        now = self._ledger.now()
-        following = self._ledger.due_receivers(now, after)
-        return following + [name for name in self._ledger.due_receivers(now) if name not in following]
+        """To whom something can be tried now: from the first on, or those whose turn comes after that of `after`."""
+        return self._ledger.due_receivers(self._ledger.now(), after)
 
     def send_due(self, receiver: str, stopping: Callable[[], bool]) -> None:
         """Try what is due to one receiver, one after the other, for a while: then others have their turn."""
@@ -154,7 +152,10 @@ class WebhookThread(SendingThread):
         def look() -> None:
             # Where there are more receivers than senders each has its turn, however much is owed to the others.
             nonlocal served
-            for receiver in sender.receivers_due(after=served):
+            due = sender.receivers_due(served)
+            if not due and served is not None:
+                served, due = None, sender.receivers_due()
+            for receiver in due:
                 if not self.begin(receiver, partial(sender.send_due, receiver, self._stop.is_set), "sending webhooks", most):
                     break
                 served = receiver
