@@ -14,7 +14,6 @@ from spinepaint.app.checking import check_apart
 from spinepaint.imaging import reading
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
-from tests.imaging.refusals import full_disk
 
 
 def test_what_is_read_apart_is_what_would_be_read_here(series_files: list[Path]) -> None:
