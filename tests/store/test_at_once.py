@@ -150,7 +150,7 @@ def test_what_is_forgotten_is_not_delivered_again(postgres: Ledger, other: Ledge
 def test_no_two_submissions_are_both_the_last_that_fits(
     postgres: Ledger, other: Ledger, series: Series, monkeypatch: pytest.MonkeyPatch, of_key: bool
 ) -> None:
-    counted = threading.Barrier(2, timeout=1.0)
+    counted = threading.Barrier(2, timeout=0.5)
 
     def both_have_counted(*_: Any) -> None:
         with suppress(threading.BrokenBarrierError):
