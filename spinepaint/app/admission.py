@@ -2,7 +2,7 @@
 
 Reading and storing a series is work for processors, which many at once does not speed up: the more are let in, the longer each
 waits after it was sent whole. So an upload is refused before its body, with 429 and a Retry-After, while as many are under way
-as were lately accepted in time.
+as were lately accepted in time; and so is one for whose bytes there is no room on the disk beside them.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from spinepaint.app.disk_room import DiskRoom
 from spinepaint.imaging.errors import Refusal
 
 SOON_S = 0.5
@@ -35,10 +36,11 @@ class Busy(Refusal):
 
 @dataclass(eq=False)
 class Turn:
-    """An upload that was let in: when, how many bytes of it have come, and when it was whole, by the admission's clock."""
+    """An upload that was let in: when, how many bytes have come, of how many, and when it was whole, by the admission's clock."""
 
     began: float
     size: int = 0
+    declared: int = 0
     received_at: float | None = None
 
     def takes_room(self, now: float) -> bool:
@@ -54,12 +56,13 @@ class Admission:
     of the room was taken raises it by a fraction, one that took longer cuts it. Clients that drip do not count.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Never more than `most` at once, nor fewer than four of these."""
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, room: DiskRoom | None = None) -> None:
+        """Never more than `most` at once, nor fewer than four of these; their bytes in `room`, where there is one."""
         self.limit = float(min(FIRST, most))
         self.draining = asyncio.Semaphore(_DRAINED_AT_ONCE)
         """Held while the body of one that was refused is read and thrown away: of many at once those let in would get no more."""
         self._most = most
+        self._room = room
         self._clock = clock
         self._turns: set[Turn] = set()
         self._took_s = SOON_S
@@ -79,6 +82,21 @@ class Admission:
                 self._learn(turn.received_at)
         finally:
             self._turns.discard(turn)
+
+    def expect(self, turn: Turn, declared: int) -> None:
+        """The body of an upload says how long it is. Raises Refusal 413 or 503 where it never fits, and Busy where not just now.
+
+        What is to come of others counts too, but not of those that are slow: to say much and send little is to take nothing.
+        """
+        turn.declared = declared
+        now = self._clock()
+        coming = sum(max(0, each.declared - each.size) for each in self._turns if each is not turn and each.takes_room(now))
+        self._require_room(declared + coming, declared)
+
+    def came(self, turn: Turn, count: int) -> None:
+        """So many more bytes of an upload, of which perhaps nobody knew. Raises Refusal as `expect` does."""
+        turn.size += count
+        self._require_room(0, turn.size)
 
     def received(self, turn: Turn) -> None:
         """The body of an upload is whole."""
@@ -100,12 +118,19 @@ class Admission:
             self.limit = max(min(LEAST, self._most), self.limit * _CUT)
             self._cut_at = now
 
-    def _busy(self, now: float) -> Busy:
+    def _require_room(self, more: int, own: int) -> None:
+        """Raise where `more` bytes do not fit beside what has come; `own` of them all are of the upload that this is about."""
+        taken = sum(turn.size for turn in self._turns)
+        if self._room is not None and more > self._room.left_bytes(taken):
+            self._room.require(own, taken)
+            raise self._busy(self._clock(), "There is no room for more of them just now.")
+
+    def _busy(self, now: float, why: str = "") -> Busy:
         # Whoever is turned away is told the next place in a line that nobody stands in, so that they do not all come at once.
         each_s = self._took_s / self.limit
         self._promised_until = min(max(self._promised_until, now) + each_s, now + LONGEST_S)
         wait_s = max(1, math.ceil(self._promised_until - now))
-        detail = f"{int(self.limit)} are taken in at a time just now. Send it again in {wait_s} s."
+        detail = f"{why or f'{int(self.limit)} are taken in at a time just now.'} Send it again in {wait_s} s."
         return Busy("too-many-uploads", "Too many uploads are under way.", detail, status=429, retry_after_s=wait_s)
 
 

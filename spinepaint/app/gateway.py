@@ -12,10 +12,11 @@ from spinepaint.app import dicom_web, problems
 from spinepaint.app.access import Access
 from spinepaint.app.access_openapi import describe_access
 from spinepaint.app.addresses import is_loopback
-from spinepaint.app.admission import Admission
+from spinepaint.app.admission import Admission, Busy
 from spinepaint.app.arriving import patience_of
 from spinepaint.app.body_cap import BodyCap
 from spinepaint.app.denials import Denials
+from spinepaint.app.disk_room import DiskRoom
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
 from spinepaint.app.feed import Feed
 from spinepaint.app.health import Readiness
@@ -27,6 +28,7 @@ from spinepaint.app.recording import Recorder
 from spinepaint.app.routes import audit, batches, events, jobs, metrics, results, series, service
 from spinepaint.app.security_headers import SecurityHeaders
 from spinepaint.app.tracing import Tracing
+from spinepaint.app.turned_away import turn_away
 from spinepaint.app.warm_reader import WarmReader
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
@@ -47,7 +49,8 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
         ledger = Ledger(settings.database_url, attempt_limit_s=settings.attempt_limit_s)
         artifacts = ArtifactStore(settings.artifacts_url)
         app.state.settings, app.state.ledger, app.state.artifacts = settings, ledger, artifacts
-        app.state.admission = Admission(settings.max_uploads)
+        room = DiskRoom(settings.data_dir, settings.max_incoming_bytes, settings.disk_reserve_bytes)
+        app.state.admission = Admission(settings.max_uploads, room=room)
         app.state.intake = Intake(settings, ledger, artifacts, app.state.reader)
         app.state.feed = Feed(ledger, app.state.stopping)
         app.state.readiness = Readiness(settings, ledger, artifacts)
@@ -77,6 +80,7 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
         app.include_router(part.router)
     problems.install(app)
+    app.add_exception_handler(Busy, turn_away)
     describe_access(app)
     # From the inside out.
     app.add_middleware(BodyCap, max_body_bytes=settings.max_body_bytes, patience=patience_of(settings))

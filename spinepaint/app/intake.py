@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from spinepaint.app.checking import check_apart
+from spinepaint.app.disk_room import unpacked_within
 from spinepaint.app.reader import read_apart
-from spinepaint.app.uploads import Upload
+from spinepaint.app.upload_form import Upload
 from spinepaint.app.warm_reader import WarmReader
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
@@ -118,15 +119,17 @@ class Intake:
         spill = upload.folder / "unpacked"
         if upload.source.is_file():
             spill.mkdir()
-        caps = self._settings.caps
         how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
-        found = read_apart("read", upload.source, series_uid, caps, spill=spill, **how)
+        found = self._within_disk(upload, partial(read_apart, "read", upload.source, series_uid, spill=spill, **how))
         return found, spill if spill.exists() and any(spill.iterdir()) else upload.folder
 
+    def _within_disk(self, upload: Upload, read: Callable[..., T]) -> T:
+        settings = self._settings
+        return unpacked_within(lambda caps: read(caps=caps), settings.caps, upload.folder, settings.disk_reserve_bytes)
+
     def _store(self, upload: Upload, study_uid: str | None, allow_synthetic: bool) -> Stored:
-        caps = self._settings.caps
         how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
-        answer = read_apart("store", upload.folder, None, caps, study_uid=study_uid, **how)
+        answer = self._within_disk(upload, partial(read_apart, "store", upload.folder, None, study_uid=study_uid, **how))
         failures = [failure | {"file": upload.names.get(failure["file"])} for failure in answer["failures"]]
         series = []
         for found in answer["series"]:

@@ -63,3 +63,10 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def disk_full() -> Refusal:
+    """What a caller is told where there was no space for what it sent; that is no fault of what was sent."""
+    return Refusal(
+        "disk-full", "The service has no space left for this.", "Nothing of it was kept. Send it again later.", status=503
+    )

@@ -1,12 +1,17 @@
 """Multipart uploads: numbered on disk, capped, and gone afterwards."""
 
+import asyncio
+import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
+from python_multipart.multipart import MultipartParser
 
 from spinepaint.app import problems
+from spinepaint.app.upload_form import Form, Preamble, Upload
 from spinepaint.app.uploads import received
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import InstanceReason, Refusal
@@ -65,6 +70,38 @@ def test_binary_content_survives_chunking(incoming: Path) -> None:
             return upload.source.read_bytes() == content
 
     assert TestClient(app).post("/", files=_files(content)).json() is True
+
+
+def test_of_very_many_files_in_a_piece_one_is_open_at_a_time(tmp_path: Path) -> None:
+    upload = Upload(tmp_path)
+    form = Form(upload, Caps(), frozenset())
+    part = b'--b\r\nContent-Disposition: form-data; name="files"\r\n\r\n%d\r\n'
+    MultipartParser(b"b", form.callbacks()).write(b"".join(part % number for number in range(500)))
+    assert len(upload.names) == 500
+    assert list(tmp_path.iterdir()) == []  # for the thread that writes, and not for the event loop
+    before = psutil.Process().num_fds()
+    form.flush()
+    assert psutil.Process().num_fds() == before + 1
+    form.close()
+    assert psutil.Process().num_fds() == before
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"%d" % number for number in range(500)]
+
+
+def test_the_folder_of_an_upload_is_removed_off_the_event_loop(
+    client: TestClient, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    rmtree = shutil.rmtree
+
+    def watched(path: Path) -> None:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        threads.append(path.parent)
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    assert client.post("/", files=_files(b"one")).status_code == 200
+    assert threads == [incoming]
 
 
 def test_nothing_stays_after_the_request(client: TestClient, incoming: Path) -> None:
@@ -131,15 +168,13 @@ def test_what_is_no_form(client: TestClient, incoming: Path, headers: dict[str, 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_a_preamble_is_passed_over_however_it_is_cut(size: int) -> None:
-    from spinepaint.app.uploads import _Preamble
-
     rest = b"--bound\r\n\r\ncontent\r\n--bound--\r\n"
     for preamble in (b"", b"\r\n", b"text\r\n--boundless\r\n --bound\r\n--\r\n\n"):
-        opening, body = _Preamble(b"bound"), preamble + rest
+        opening, body = Preamble(b"bound"), preamble + rest
         assert b"".join(opening.rest(body[at : at + size]) for at in range(0, len(body), size)) == rest
-    opening = _Preamble(b"bound")
+    opening = Preamble(b"bound")
     assert opening.rest(b"no part may be lost\r\n--bound \r\n") == b"--bound \r\n"
-    opening = _Preamble(b"bound")
+    opening = Preamble(b"bound")
     assert opening.rest(b"x" * 100_000) + opening.rest(b"\r\n--boun") == b""
     assert len(opening._held or b"") < 20
 
@@ -152,8 +187,6 @@ def test_a_cut_body_is_refused(client: TestClient) -> None:
 
 
 def test_refusals_speak_of_the_clients_names(tmp_path: Path) -> None:
-    from spinepaint.app.uploads import Upload
-
     upload = Upload(tmp_path, names={"000001": "IM1.dcm"})
     refusal = Refusal("t", "T", instances=[InstanceReason("000001", "bad"), InstanceReason("other", "bad")])
     assert [i.file for i in upload.named(refusal).instances] == ["IM1.dcm", "other"]

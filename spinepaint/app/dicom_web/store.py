@@ -15,7 +15,8 @@ from spinepaint.app.dicom_web.media import DICOM, DICOM_JSON, RELATED
 from spinepaint.app.dicom_web.query import UID
 from spinepaint.app.dicom_web.results import attribute
 from spinepaint.app.intake import Stored
-from spinepaint.app.uploads import Form, Upload, boundary_of, drain, streamed
+from spinepaint.app.upload_form import Form, Upload
+from spinepaint.app.uploads import boundary_of, drain, streamed
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
 
