@@ -17,7 +17,7 @@ from typing import Any
 from spinepaint.app import leash
 from spinepaint.app.memory import limit_memory
 from spinepaint.imaging.caps import Caps
-from spinepaint.imaging.errors import InstanceReason, Refusal
+from spinepaint.imaging.errors import InstanceReason, Refusal, disk_full, is_disk_full
 
 TIMEOUT_S = 300.0
 _TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -114,6 +114,10 @@ def answer_text(request_text: str) -> str:
         answer = _answer(request)
     except MemoryError:
         answer = {"refusal": asdict(caps.refusal("reader_memory_bytes", "needs more to be read"))}
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        answer = {"refusal": asdict(disk_full())}
     return json.dumps(answer)
 
 

@@ -55,6 +55,10 @@ class NotVerified(Refusal):
     """No attempt shows what was asked, and the caller wants nothing less; the input was all right (exit status 1)."""
 
 
+class DiskFull(Exception):
+    """What has to be written on the way found no space; no OSError, which would pass for a defect of what is read."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether there was no space left for a write. Libraries wrap the system's error in their own, which has no number."""
     cause: BaseException | None = error

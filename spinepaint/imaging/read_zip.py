@@ -1,6 +1,7 @@
 """Inflates entries of a zip, counting what really comes out rather than what the zip declares."""
 
 import io
+import os
 import stat
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import IO, BinaryIO, Self, cast
 
 from spinepaint.imaging.caps import KIB, MIB, Caps
-from spinepaint.imaging.errors import InstanceReason, Refusal
+from spinepaint.imaging.errors import DiskFull, InstanceReason, Refusal, is_disk_full
 from spinepaint.imaging.read_names import shown_name
 
 BAD_ZIP = "bad-zip"
@@ -50,10 +51,15 @@ class ZipEntry:
         return self.archive.read(self.info, size)
 
     def open(self) -> BinaryIO:
-        """The whole of it, inflated into memory, or to disk where it is large."""
-        content = io.BytesIO() if self.info.file_size <= _LARGE else TemporaryFile()  # noqa: SIM115 - the caller closes it
-        self.archive.inflate(self.info, content)
-        content.seek(0)
+        """The whole of it, inflated into memory, or to disk where it is large. Raises Refusal, and DiskFull."""
+        try:
+            content = io.BytesIO() if self.info.file_size <= _LARGE else self.archive.scratch()
+            self.archive.inflate(self.info, content)
+            content.seek(0)
+        except OSError as error:
+            if is_disk_full(error):
+                raise DiskFull from error
+            raise
         return cast(BinaryIO, content)
 
 
@@ -108,6 +114,11 @@ class Archive:
             return "an archive inside the upload, not opened"
         return None
 
+    def scratch(self) -> IO[bytes]:
+        """A file without a name for what is too large for memory: beside the zip, whose disk is meant for such, if it may be."""
+        beside = self._path.parent
+        return TemporaryFile(dir=beside if os.access(beside, os.W_OK) else None)
+
     def read(self, info: zipfile.ZipInfo, size: int) -> bytes:
         """The first `size` bytes of an entry, or as many as there are."""
         content = io.BytesIO()
@@ -115,7 +126,10 @@ class Archive:
         return content.getvalue()
 
     def inflate(self, info: zipfile.ZipInfo, target: IO[bytes], size: int | None = None) -> None:
-        """Write the first `size` bytes of an entry, or all of it, to `target`, chunk by chunk under the caps."""
+        """Write the first `size` bytes of an entry, or all of it, to `target`, chunk by chunk under the caps.
+
+        Raises OSError where it is `target` that has no room for it.
+        """
         written = 0
         try:
             with self._zip.open(info) as entry:
@@ -126,6 +140,8 @@ class Archive:
                     written += target.write(chunk)
                     self._count(info, written)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+            if is_disk_full(error):
+                raise
             raise self._broken("an entry cannot be inflated or fails its checksum", info) from error
 
     def _count(self, info: zipfile.ZipInfo, size: int) -> None:

@@ -61,7 +61,7 @@ FAILING = """
 import sys
 from types import ModuleType
 from spinepaint.app.cli import main
-from spinepaint.imaging.errors import NotVerified, Refusal
+from spinepaint.imaging.errors import DiskFull, NotVerified, Refusal
 def run_pipeline(*args, **options): raise {error}
 module = ModuleType("spinepaint.worker.pipeline")
 module.run_pipeline = run_pipeline
@@ -79,6 +79,7 @@ main()
         ("RuntimeError('Doe^Jane')", 1),
         ("OSError(28, 'No space left on device', '/out')", 1),
         ("OSError('With tag (7FE0,0010)') from OSError(28, 'No space left on device')", 1),
+        ("DiskFull from OSError(28, 'No space left on device')", 1),
         ("PermissionError(13, 'Permission denied', '/out')", 1),
         ("KeyboardInterrupt", 1),
     ],

@@ -14,6 +14,7 @@ from spinepaint.app.checking import check_apart
 from spinepaint.imaging import reading
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal
+from tests.imaging.refusals import full_disk
 
 
 def test_what_is_read_apart_is_what_would_be_read_here(series_files: list[Path]) -> None:
@@ -41,6 +42,21 @@ def test_the_caps_go_along(series_files: list[Path]) -> None:
     with pytest.raises(Refusal) as refused:
         reader.read_apart("read", series_files[0].parent, None, Caps(upload_files=3))
     assert refused.value.status == 413
+
+
+def test_a_full_disk_is_told_as_that_and_not_as_a_damaged_upload(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, zipped: bytes
+) -> None:
+    source = tmp_path / "a.zip"
+    source.write_bytes(zipped)
+    monkeypatch.setattr(reader, "limit_memory", lambda _bytes: None)  # this process is that of the tests
+    monkeypatch.setattr("spinepaint.imaging.read_zip._LARGE", 0)
+    monkeypatch.setattr("spinepaint.imaging.read_zip.TemporaryFile", full_disk)
+    (tmp_path / "spill").mkdir()
+    for task in ("read", "check"):
+        with pytest.raises(Refusal) as refused:
+            reader.read_apart(task, source, None, Caps(), spill=tmp_path / "spill", answer_to=reader.answer_text)
+        assert (refused.value.type, refused.value.status) == ("disk-full", 503)
 
 
 @pytest.mark.parametrize("program", ["import os; os.abort()", "raise SystemExit(1)", "import time; time.sleep(60)"])

@@ -1,7 +1,8 @@
-"""How the tests spoil a data set and look at the refusal that follows."""
+"""How the tests spoil a data set, or have the disk full, and look at the refusal that follows."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from pydicom import Dataset
@@ -45,3 +46,8 @@ def remove(*keywords: str) -> Callable[[Dataset], None]:
             delattr(ds, keyword)
 
     return mutate
+
+
+def full_disk(dir: Path | None = None) -> IO[bytes]:
+    """In place of `TemporaryFile`: a file of a disk without any space, as Linux has one."""
+    return Path("/dev/full").open("r+b")

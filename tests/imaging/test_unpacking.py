@@ -5,16 +5,20 @@ import stat
 import struct
 import zipfile
 from dataclasses import fields
+from io import DEFAULT_BUFFER_SIZE
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
 from spinepaint.imaging.caps import DEFAULT_CAPS, Caps
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import DiskFull, Refusal, is_disk_full
 from spinepaint.imaging.read_bounded import BoundedFile
 from spinepaint.imaging.read_names import shown_name
 from spinepaint.imaging.reading import check, read_series
 from spinepaint.imaging.unpacking import unpacked
+from tests.imaging.refusals import full_disk
 from tests.imaging.series_factory import make_series
 
 SMALL = Caps(
@@ -56,6 +60,40 @@ def test_names_that_climb_are_passed_over_and_nothing_is_written(tmp_path: Path)
     assert set(said.values()) == {"its name climbs out of the archive"}
     assert read_series(archive).volume.stored.shape[0] == 5
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("rows", [32, 128], ids=["in a buffer", "past it"])
+def test_a_full_disk_is_no_fault_of_the_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    files = make_series(tmp_path / "series", slices=5, rows=rows, columns=rows)
+    assert (files[0].stat().st_size > DEFAULT_BUFFER_SIZE) == (rows == 128)
+    archive = make_zip(tmp_path / "x.zip", {path.name: path.read_bytes() for path in files})
+    monkeypatch.setattr("spinepaint.imaging.read_zip._LARGE", 0)
+    assert check(archive).series[0].verdict == "accepted"
+    monkeypatch.setattr("spinepaint.imaging.read_zip.TemporaryFile", full_disk)
+    for read in (read_series, check):
+        with pytest.raises(DiskFull) as raised:
+            read(archive)
+        assert is_disk_full(raised.value)
+
+
+def test_what_is_too_large_for_memory_goes_beside_the_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path | None] = []
+
+    def recorded(dir: Path | None) -> IO[bytes]:
+        asked.append(dir)
+        return TemporaryFile(dir=dir)
+
+    archive = make_zip(tmp_path / "x.zip", series_entries(tmp_path / "series"))
+    monkeypatch.setattr("spinepaint.imaging.read_zip._LARGE", 0)
+    monkeypatch.setattr("spinepaint.imaging.read_zip.TemporaryFile", recorded)
+    before = sorted(tmp_path.rglob("*"))
+    assert read_series(archive).volume.stored.shape[0] == 5
+    assert set(asked) == {tmp_path}
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.setattr("spinepaint.imaging.read_zip.os.access", lambda folder, mode: folder != tmp_path)
+    asked.clear()
+    read_series(archive)
+    assert set(asked) == {None}  # a folder that is not to be written to, say one on a DVD
 
 
 def test_links_and_archives_in_a_zip_are_not_opened(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from spinepaint.app.cli import database, evaluate, keys, paint, segment, series, service, train
 from spinepaint.app.cli.missing import why_missing
 from spinepaint.app.cli.output import EXIT_FAILED, EXIT_REFUSED, print_problem
-from spinepaint.imaging.errors import NotVerified, Refusal, is_disk_full
+from spinepaint.imaging.errors import DiskFull, NotVerified, Refusal, is_disk_full
 
 INTERRUPTED = 130  # how typer says Ctrl-C; the contract has 1 for it
 
@@ -48,7 +48,7 @@ def main() -> None:
         sys.exit(EXIT_FAILED if isinstance(refusal, NotVerified) else EXIT_REFUSED)
     except SystemExit as end:
         sys.exit(EXIT_FAILED if end.code == INTERRUPTED else end.code)
-    except OSError as error:
+    except (OSError, DiskFull) as error:
         print(f"spinepaint: {_system_says(error)}", file=sys.stderr)
         sys.exit(_failed(debug))
     except Exception as error:
@@ -59,10 +59,10 @@ def main() -> None:
         sys.exit(_failed(debug))
 
 
-def _system_says(error: OSError) -> str:
+def _system_says(error: OSError | DiskFull) -> str:
     """What the operating system refused, and where, in words."""
-    where = f": {error.filename}" if error.filename else ""
-    if is_disk_full(error):
+    where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    if isinstance(error, DiskFull) or is_disk_full(error):
         return f"The disk is full{where}. Free some space, or name another folder."
     return f"{error.strerror or type(error).__name__}{where}"
 
