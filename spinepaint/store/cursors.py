@@ -19,6 +19,6 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
         created_at = datetime.fromisoformat(at)
     except (ValueError, binascii.Error) as error:
         raise BadCursor("not a cursor of this list") from error
-    if created_at.tzinfo is None:
+    if created_at.tzinfo is None or "\0" in entry_id:  # PostgreSQL takes no text with it
         raise BadCursor("not a cursor of this list")
     return created_at, entry_id

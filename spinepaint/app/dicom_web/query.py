@@ -80,6 +80,8 @@ def _match(key: MatchKey, value: str) -> list[Match]:
     """The condition of one value; none where it matches everything (PS3.4 C.2.2.2.3)."""
     if len(value) > _MAX_VALUE:
         raise _bad(f"The value of {key.keyword} is too long.")
+    if "\0" in value:  # which no value has (PS3.5 6.1.3), and PostgreSQL takes in no text
+        raise _bad(f"The value of {key.keyword} has a control character that no value has.")
     value = value.strip()
     if value in ("", "*"):
         return []

@@ -35,7 +35,7 @@ class AuditPage(BaseModel):
 @router.get("/audit")
 def list_audit(
     ledger: LedgerDep,
-    key_id: Annotated[str | None, Query(max_length=64)] = None,
+    key_id: Annotated[str | None, Query(max_length=64, pattern=r"^[\x21-\x7e]*$")] = None,
     series_sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
     since: AwareDatetime | None = None,
     before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,

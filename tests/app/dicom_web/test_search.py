@@ -188,6 +188,8 @@ def test_nothing_found_is_no_content(web: DICOMwebClient, gateway: Gateway) -> N
         "studies?StudyInstanceUID=1.2,.3",
         "studies/1..2/series?limit=1",
         "studies/1.2/series/x/instances?limit=1",
+        "studies?PatientName=A%00*",
+        "studies?StudyDescription=A%00",
     ],
 )
 def test_queries_that_cannot_be_carried_out_are_refused_without_their_values(gateway: Gateway, path: str) -> None:
