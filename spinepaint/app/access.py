@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spinepaint.app.credentials import OPEN, Denied, key_of, require_in_force, require_scope, required_scope
+from spinepaint.app.credentials import OPEN, Denied, caller_by, key_of, require_in_force, require_scope, required_scope
 from spinepaint.app.denials import Denials
-from spinepaint.app.problems import RETRY_AFTER_S, problem_response
+from spinepaint.app.problems import database_away, problem_response
 from spinepaint.app.recording import action_of
+from spinepaint.app.scrapers import METRICS
+from spinepaint.app.threads import ADMITTING
 from spinepaint.app.uploads import drain
 from spinepaint.imaging.errors import Refusal
-from spinepaint.store.callers import Caller
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ApiKey
 from spinepaint.store.tenancy import CallerLedger
@@ -55,20 +56,26 @@ class Access:
         if wait_s > 0:
             await _unheard(state.denials, wait_s)(scope, receive, send)
             return
+        reads_figures = scope["path"] == METRICS
+        if reads_figures and await state.scrapers.go_on(authorization):
+            await self.app(scope, receive, send)
+            return
         try:
-            key = await run_in_threadpool(self._admit, state, scope)
+            key = await ADMITTING.run(self._admit, state, scope)
         except Denied as denied:
             if denied.refusal.status == HTTPStatus.UNAUTHORIZED:
                 state.denials.denied(scope)
+                state.scrapers.denied(authorization)
             await self._deny(denied, scope, receive, send)
             return
-        except SQLAlchemyError:
-            refusal = Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503)
-            await problem_response(refusal, {"Retry-After": RETRY_AFTER_S})(scope, receive, send)
+        except (SQLAlchemyError, TimeoutError):
+            await database_away()(scope, receive, send)
             return
         if key is not None:
             state.denials.admitted(authorization)
-        caller = Caller("") if key is None else Caller(key.tenant, key.id, key.max_queued_jobs, key.max_priority)
+        if reads_figures:
+            state.scrapers.admitted(authorization, key)
+        caller = caller_by(key)
         scope.setdefault("state", {}).update(caller=caller, ledger=CallerLedger(state.ledger, caller))
         watch = _Watch(state.ledger, key, scope, receive, send)
         await self.app(scope, watch.receive, watch.send)
@@ -91,14 +98,17 @@ class Access:
         return key
 
     async def _deny(self, denied: Denied, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem_response(denied.refusal, denied.headers, **({"scope": denied.scope.value} if denied.scope else {}))
         if denied.key is not None:
             ledger: Ledger = scope["app"].state.ledger
             what: dict[str, Any] = {"action": action_of(scope), "status": denied.refusal.status}
-            await run_in_threadpool(ledger.record_audit, tenant=denied.key.tenant, key_id=denied.key.id, **what)
+            try:
+                await run_in_threadpool(ledger.record_audit, tenant=denied.key.tenant, key_id=denied.key.id, **what)
+            except SQLAlchemyError:  # what cannot be recorded is not said
+                answer = database_away()
         # A client that is still sending would not see the answer.
         await drain(Request(scope, receive))
-        members = {"scope": denied.scope.value} if denied.scope else {}
-        await problem_response(denied.refusal, denied.headers, **members)(scope, receive, send)
+        await answer(scope, receive, send)
 
 
 def _unheard(denials: Denials, wait_s: float) -> Response:
@@ -141,11 +151,11 @@ class _Watch:
         if self._key is None or time.monotonic() - self._asked < RECHECK_S:
             return None
         try:
-            key = await run_in_threadpool(self._ledger.get_key, self._key.id)
+            key = await ADMITTING.run(self._ledger.get_key, self._key.id)
             require_in_force(key or self._key)
         except Denied as denied:
             return denied
-        except SQLAlchemyError:
+        except (SQLAlchemyError, TimeoutError):
             pass  # it was in force a moment ago, and will be asked for again
         self._asked = time.monotonic()
         return None

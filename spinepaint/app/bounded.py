@@ -1,5 +1,6 @@
 """Calls that may hang: given so long, and never more than one of a kind at a time."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,6 +27,7 @@ class Bounded(Generic[T]):
         with self._lock:
             if self._running is None or self._running.done():
                 self._running = Future()
+                self._running.set_running_or_notify_cancel()  # whoever gives up waiting does not cancel it for the others
                 # A daemon, which a pool's threads are not: one that hangs must not keep the process from ending.
                 threading.Thread(target=self._run, args=(self._running,), name="bounded", daemon=True).start()
             return self._running
@@ -33,6 +35,10 @@ class Bounded(Generic[T]):
     def result(self, timeout_s: float) -> T:
         """What the call returns or raises. Raises TimeoutError when it takes longer."""
         return self.start().result(timeout_s)
+
+    async def answer(self, timeout_s: float) -> T:
+        """As `result`, without a thread to wait in."""
+        return await asyncio.wait_for(asyncio.wrap_future(self.start()), timeout_s)
 
     def _run(self, future: Future[T]) -> None:
         try:

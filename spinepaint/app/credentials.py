@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 
 from spinepaint.imaging.errors import Refusal
+from spinepaint.store.callers import Caller
 from spinepaint.store.keys import Scope, in_force
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ApiKey
@@ -64,6 +65,14 @@ def require_scope(key: ApiKey, scope: Scope | None) -> None:
     refusal = Refusal("missing-scope", f"The API key has not the scope {scope.value}.", detail, status=403)
     challenge = f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'
     raise Denied(refusal, {"WWW-Authenticate": challenge}, key, scope)
+
+
+def caller_by(key: ApiKey | None) -> Caller:
+    """Who asks by a key; None is whoever reaches a service that asks for none."""
+    if key is None:
+        return Caller("")
+    may_read = Scope.READ.value in key.scopes
+    return Caller(key.tenant, key.id, key.max_queued_jobs, key.max_priority, may_read=may_read)
 
 
 def _not_in_force(slug: str, title: str, key: ApiKey | None = None) -> Denied:

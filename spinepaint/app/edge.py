@@ -91,7 +91,9 @@ class Edge:
                 raise
             _log.warning("the service stopped before an answer was complete")
         except Exception as error:
-            _log.error("unhandled %s in %s", type(error).__name__, _where(error))
+            # One that has a handler is wrapped where the answer had begun (starlette).
+            arose = error.__cause__ if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception) else error
+            _log.error("unhandled %s in %s", type(arose).__name__, _where(arose))
             if begun():
                 raise ConnectionAbortedError("the response was cut short") from None
             internal = Refusal("internal-error", "The service failed.", "It was not the fault of your request.", status=500)

@@ -20,12 +20,14 @@ from spinepaint.app.disk_room import DiskRoom
 from spinepaint.app.edge import LOOPBACK_HOSTS, Edge
 from spinepaint.app.feed import Feed
 from spinepaint.app.health import Readiness
+from spinepaint.app.held import Held
 from spinepaint.app.intake import Intake
 from spinepaint.app.metrics import HttpMetrics, LedgerMetrics
 from spinepaint.app.openapi import PROBLEMS
 from spinepaint.app.rate import RateLimits
 from spinepaint.app.recording import Recorder
 from spinepaint.app.routes import audit, batches, events, jobs, metrics, results, series, service
+from spinepaint.app.scrapers import Scrapers
 from spinepaint.app.security_headers import SecurityHeaders
 from spinepaint.app.tracing import Tracing
 from spinepaint.app.turned_away import turn_away
@@ -33,6 +35,9 @@ from spinepaint.app.warm_reader import WarmReader
 from spinepaint.settings import Settings
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.ledger import Ledger
+
+BATCHES_HELD = 4
+"""Bodies of the largest batches that are held at a time; of smaller ones more."""
 
 
 def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOSTS) -> FastAPI:
@@ -54,6 +59,7 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
         app.state.intake = Intake(settings, ledger, artifacts, app.state.reader)
         app.state.feed = Feed(ledger, app.state.stopping)
         app.state.readiness = Readiness(settings, ledger, artifacts)
+        app.state.scrapers = Scrapers(ledger)
         figures = LedgerMetrics(ledger, settings)
         app.state.metrics.registry.register(figures)
         app.state.rates = RateLimits(settings.broker_url)
@@ -76,6 +82,7 @@ def create_app(settings: Settings, hosts: Collection[str] | None = LOOPBACK_HOST
     app.state.stopping = threading.Event()
     app.state.metrics = HttpMetrics()
     app.state.denials = Denials(settings.denials_per_s, settings.denials_burst)
+    app.state.batches_held = Held(BATCHES_HELD * settings.max_batch_bytes)
     app.state.reader = WarmReader()
     for part in (series, jobs, batches, events, results, service, metrics, audit, dicom_web):
         app.include_router(part.router)

@@ -7,14 +7,16 @@ from typing import Any, cast
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from spinepaint.app.admission import Busy
 from spinepaint.app.waiting import retry_after_s
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import Refusal, disk_full, is_disk_full
+from spinepaint.store.artifacts import StoreError
 from spinepaint.store.errors import (
     AlreadyFinished,
     BadCursor,
@@ -48,6 +50,11 @@ class ProblemResponse(JSONResponse):
 def problem_response(refusal: Refusal, headers: Mapping[str, str] | None = None, **members: Any) -> ProblemResponse:
     """The response for a refusal; `members` are extension members of the document (RFC 9457 3.2)."""
     return ProblemResponse(refusal.as_problem() | members, status_code=refusal.status, headers=headers)
+
+
+def database_away() -> ProblemResponse:
+    """503 where the database does not answer, or cannot be written to."""
+    return _answer(Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503))
 
 
 def refusal_in(problem: Mapping[str, Any]) -> Refusal:
@@ -107,7 +114,10 @@ def install(app: FastAPI) -> None:
     """Make the app answer every error, expected or not, with a problem document."""
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(LedgerError, _ledger)
-    app.add_exception_handler(OperationalError, _database)
+    for away in (OperationalError, InterfaceError, InternalError, NoConnection):  # what is asked wrongly is a defect: 500
+        app.add_exception_handler(away, _database)
+    app.add_exception_handler(StoreError, _artifacts)
+    app.add_exception_handler(OSError, _system)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
 
@@ -119,14 +129,23 @@ async def _refused(_request: Request, error: Exception) -> ProblemResponse:
 async def _ledger(request: Request, error: Exception) -> ProblemResponse:
     refusal = refusal_of(cast(LedgerError, error))
     if isinstance(error, QueueFull):
-        state = request.app.state
-        seconds = await run_in_threadpool(retry_after_s, state.ledger, state.settings)
+        seconds = await run_in_threadpool(retry_after_s, request.state.ledger, request.app.state.settings)
         return problem_response(refusal, {"Retry-After": str(seconds)})
     return _answer(refusal, jobs=error.jobs[:MAX_NAMED]) if isinstance(error, NamesJobs) else _answer(refusal)
 
 
 async def _database(_request: Request, _error: Exception) -> ProblemResponse:
-    return _answer(Refusal("database-unavailable", "The database does not answer.", "Try again.", status=503))
+    return database_away()
+
+
+async def _artifacts(_request: Request, _error: Exception) -> ProblemResponse:
+    return _answer(Refusal("artifacts-unavailable", "The artifact store does not do as it is told.", "Try again.", status=503))
+
+
+async def _system(_request: Request, error: Exception) -> ProblemResponse:
+    if not is_disk_full(error):
+        raise error
+    return _answer(disk_full())
 
 
 def _answer(refusal: Refusal, **members: Any) -> ProblemResponse:

@@ -3,11 +3,14 @@
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from functools import partial
 
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spinepaint.app.problems import database_away
 from spinepaint.store.callers import Caller
 from spinepaint.store.ledger import Ledger
 
@@ -31,6 +34,10 @@ def is_recorded(method: str, route: str) -> bool:
     return method != "GET" or route.startswith("/dicom-web") or route.endswith(_DISCLOSING)
 
 
+class _Unrecorded(Exception):
+    """An answer that could not be written down, and so ends before it has begun."""
+
+
 class Recorder:
     """Writes a request down before anything of its answer goes out: what cannot be recorded is not given."""
 
@@ -51,23 +58,29 @@ class Recorder:
         async def told(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                await self._record(scope, known, message["status"])
+                try:
+                    await self._record(scope, known, message["status"])
+                except SQLAlchemyError:
+                    raise _Unrecorded from None
                 begun = True
             await send(message)
 
         try:
             await self.app(scope, receive, told)
+        except _Unrecorded:
+            await database_away()(scope, receive, send)
         except Exception:
             if not begun:
-                await self._record(scope, known, 500)
+                with suppress(SQLAlchemyError):  # it is the first error that is to be told
+                    await self._record(scope, known, 500)
             raise
 
     async def _record(self, scope: Scope, caller: Caller, status: int) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", "")
         if not is_recorded(method, route):
             return
-        mark = (caller.key_id, route, status, caller.touched.marks())
-        if method == "GET" and time.monotonic() - self._told.get(mark, float("-inf")) < AGAIN_S:
+        mark = (caller.key_id, route, status, caller.touched.mark()) if method == "GET" else None
+        if mark is not None and time.monotonic() - self._told.get(mark, float("-inf")) < AGAIN_S:
             return
         # A search gives a little of very many; that it was made is told, and not what was found.
         searched = method == "GET" and route.startswith("/dicom-web") and route.endswith(_SEARCHES)
@@ -75,6 +88,8 @@ class Recorder:
         ledger: Ledger = scope["app"].state.ledger
         what = partial(ledger.record_audit, action=action_of(scope), status=status, touched=touched)
         await run_in_threadpool(what, tenant=caller.tenant, key_id=caller.key_id)
+        if mark is None:  # what changes something is told each time
+            return
         # Only now: what could not be recorded is to be refused the next time too.
         self._told[mark] = time.monotonic()
         self._told.move_to_end(mark)

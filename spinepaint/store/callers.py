@@ -1,5 +1,6 @@
 """Who asks: a tenant, by one of its keys, and what of the ledger the request has touched."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,19 +31,24 @@ class Touched:
         elif isinstance(row, DicomInstance):
             self.dicom_series.add(row.series)
 
-    def marks(self) -> frozenset[Any]:
-        """What tells one request's touched rows from another's."""
-        return frozenset((*self.series, *self.jobs, *self.batches, *self.dicom_series))
+    def mark(self) -> bytes:
+        """A digest that tells one request's touched rows from another's, as long however many they are."""
+        ids = sorted(map(str, {*self.series, *self.jobs, *self.batches, *self.dicom_series}))
+        return hashlib.sha256("\n".join(ids).encode()).digest()
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. Without a key it is whoever reaches a service that asks for none."""
+    """Who asks. Without a key it is whoever reaches a service that asks for none.
+
+    `may_read` is whether something of a patient may be given out: not to who may only send.
+    """
 
     tenant: str
     key_id: str | None = None
     max_queued_jobs: int | None = None
     max_priority: str | None = None
+    may_read: bool = True
     touched: Touched = field(default_factory=Touched)
 
 

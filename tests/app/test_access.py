@@ -1,6 +1,7 @@
 """Keys over HTTP: who is let in, for what, how often and until when."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,10 +17,12 @@ from spinepaint.app.access import Access, KeyEnded
 from spinepaint.app.credentials import OPEN
 from spinepaint.app.gateway import create_app
 from spinepaint.settings import Settings
+from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.database import utc_now
 from spinepaint.store.keys import Scope
+from spinepaint.store.ledger import Ledger
 from tests.app.access_tools import Site, opened
-from tests.app.conftest import problem_type
+from tests.app.conftest import EDIT, Files, HandWorker, problem_type
 
 ABSENT = "00000000-0000-4000-8000-000000000000"
 
@@ -103,6 +106,28 @@ def test_scopes(site: Site) -> None:
     operator = site.client(site.key(scopes=[Scope.METRICS])[1])
     assert operator.get("/metrics").status_code == 200
     assert operator.get("/v1/jobs").status_code == 403
+
+
+def test_a_key_that_may_only_send_is_given_no_result_however_long_it_would_wait(
+    site: Site, upload: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = HandWorker(site.ledger, ArtifactStore(site.settings.artifacts_url))
+    submit_job = Ledger.submit_job
+
+    def submitted_and_done(self: Ledger, *arguments: Any, **options: Any) -> Any:
+        job = submit_job(self, *arguments, **options)
+        worker.deliver(job.id)
+        return job
+
+    monkeypatch.setattr(Ledger, "submit_job", submitted_and_done)
+    answers = {}
+    for scopes in ((Scope.WRITE,), (Scope.READ, Scope.WRITE)):
+        client = site.client(site.key(scopes=scopes)[1])
+        asked = {"files": upload, "data": {"spec": json.dumps(EDIT)}, "headers": {"Prefer": "wait=20"}}
+        answers[len(scopes)] = client.post("/v1/inpaint", **asked)
+    assert (answers[1].status_code, "preference-applied" in answers[1].headers) == (202, False)
+    assert answers[1].headers["location"] == f"/v1/jobs/{answers[1].json()['id']}"
+    assert (answers[2].status_code, answers[2].headers["content-type"]) == (200, "application/zip")
 
 
 def test_probes_need_no_key_and_everything_else_does(site: Site) -> None:

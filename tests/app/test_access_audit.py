@@ -1,15 +1,18 @@
 """The trail that requests leave."""
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
-from spinepaint.app.recording import is_recorded
+from spinepaint.app.recording import Recorder, is_recorded
 from spinepaint.settings import Settings
 from spinepaint.store import ArtifactStore, Series
 from spinepaint.store.audit import AuditEntry
+from spinepaint.store.callers import Touched
 from spinepaint.store.keys import Scope
 from tests.app.access_tools import Site, opened
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
@@ -70,20 +73,77 @@ def test_what_was_refused_is_told_with_its_key(site: Site) -> None:
     assert [entry[:3] for entry in trail(site)] == [(key_id, 403, "POST -"), (key_id, 401, "GET -")]
 
 
-def test_what_cannot_be_recorded_is_not_given(site: Site, upload: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sqlalchemy.exc import OperationalError
-
-    client = site.client(site.key()[1])
-    series_id = client.post("/v1/series", files=upload).raise_for_status().json()["id"]
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be written to the trail any more."""
 
     def fail(*_arguments: object, **_options: object) -> None:
         raise OperationalError("insert", {}, Exception("full"))
 
     monkeypatch.setattr("spinepaint.store.ledger.Ledger.record_audit", fail)
+
+
+def test_what_cannot_be_recorded_is_not_given(site: Site, upload: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.client(site.key()[1])
+    series_id = client.post("/v1/series", files=upload).raise_for_status().json()["id"]
+    unwritable(monkeypatch)
     for _ in range(2):
         answer = client.get(f"/v1/series/{series_id}")
-        assert (answer.status_code, problem_type(answer)) == (500, "internal-error")
+        assert (answer.status_code, problem_type(answer)) == (503, "database-unavailable")
+        assert int(answer.headers["retry-after"]) > 0
         assert "series_uid" not in answer.text
+
+
+def test_nothing_is_read_of_a_result_that_cannot_be_recorded(site: Site, upload: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.client(site.key()[1])
+    series_id = client.post("/v1/series", files=upload).raise_for_status().json()["id"]
+    job_id = client.post("/v1/jobs", json={"series_id": series_id, **EDIT}).raise_for_status().json()["id"]
+    HandWorker(site.ledger, ArtifactStore(site.settings.artifacts_url)).deliver(job_id)
+    unwritable(monkeypatch)
+    streamed: list[object] = []
+    monkeypatch.setattr(ArtifactStore, "stream", lambda _store, key: streamed.append(key) or iter([b"x"]))
+    assert client.get(f"/v1/jobs/{job_id}/result").status_code == 503
+    assert streamed == []
+
+
+def test_a_denial_that_cannot_be_recorded_is_no_defect(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    revoked_id, revoked = site.key()
+    reader = site.key(scopes=[Scope.READ])[1]
+    site.ledger.revoke_key(revoked_id)
+    unwritable(monkeypatch)
+    for answer in (site.client(revoked).get("/v1/jobs"), site.client(reader).post("/v1/jobs", json={})):
+        assert (answer.status_code, problem_type(answer)) == (503, "database-unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def recorder_of(site: Site) -> Recorder:
+    layer = site.app.middleware_stack
+    while not isinstance(layer, Recorder):
+        layer = layer.app
+    return layer
+
+
+def test_what_a_gateway_keeps_of_what_it_told_does_not_grow_with_what_was_touched(site: Site, upload: Files) -> None:
+    client = site.client(site.key()[1])
+    series_id = client.post("/v1/series", files=upload).raise_for_status().json()["id"]
+    batches = []
+    for items in (1, 3):
+        site.app.state.settings = site.settings.model_copy(update={"max_queued_jobs": 10})
+        asked = {"series_ids": [series_id], "specs": [EDIT] * items}
+        batches.append(client.post("/v1/batches", json=asked).raise_for_status().json()["id"])
+    assert recorder_of(site)._told == {}  # what changes something is told each time: nothing of it is kept
+    sizes = []
+    for batch_id in batches:
+        before = len(pickle.dumps(recorder_of(site)._told))
+        client.get(f"/v1/batches/{batch_id}/result", params={"partial": True}).raise_for_status()
+        sizes.append(len(pickle.dumps(recorder_of(site)._told)) - before)
+    assert len(recorder_of(site)._told) == 2
+    assert max(sizes) < 300
+
+
+def test_a_mark_tells_what_was_touched_apart() -> None:
+    marks = [Touched(jobs={str(job): None for job in jobs}, dicom_series={1}).mark() for jobs in ([1, 2], [2, 1], [1, 3], [12])]
+    assert marks[0] == marks[1] and len(set(marks)) == 3
+    assert len(Touched(jobs=dict.fromkeys(map(str, range(5000)))).mark()) == 32
 
 
 def test_the_trail_of_a_tenant_is_for_its_admins(site: Site) -> None:
@@ -100,6 +160,9 @@ def test_the_trail_of_a_tenant_is_for_its_admins(site: Site) -> None:
     assert {entry["key_id"] for entry in first["entries"] + second["entries"]} <= ours
     assert admin.get("/v1/audit", params={"key_id": "none"}).json()["entries"] == []
     assert admin.get("/v1/audit", params={"since": "2026-01-01"}).status_code == 422
+    assert len(admin.get("/v1/audit", params={"since": "0001-01-01T00:00:00+14:00"}).json()["entries"]) > 2
+    assert admin.get("/v1/audit", params={"since": "9999-12-31T23:59:59-14:00"}).json()["entries"] == []
+    assert admin.get("/v1/audit", params={"key_id": "a\0b"}).status_code == 422
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         assert site.client(site.key("ours")[1]).request(method, "/v1/audit").status_code == 405
 

@@ -9,12 +9,15 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
 
-from spinepaint.app import metrics
+from spinepaint.app import metrics, scrapers
 from spinepaint.app.gateway import create_app
 from spinepaint.settings import Settings
 from spinepaint.store.database import utc_now
 from spinepaint.store.figures import Memory
+from spinepaint.store.keys import Scope
+from tests.app.access_tools import opened
 from tests.app.conftest import EDIT, HandWorker
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -136,6 +139,65 @@ def test_a_ledger_that_hangs_or_fails_takes_no_figures_but_its_own(
         assert found["process_resident_memory_bytes", frozenset()] > 0
     assert calls == [1]  # those who ask meanwhile wait for the one that hangs
     released.set()
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the database answer nothing any more."""
+
+    def fail(*_arguments: object) -> None:
+        raise OperationalError("select", {}, Exception("down"))
+
+    monkeypatch.setattr("spinepaint.store.database.Database.read", fail)
+
+
+def test_a_lost_database_is_told_under_a_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(settings) as site:
+        known, stranger = (site.client(site.key(scopes=[Scope.METRICS])[1]) for _ in range(2))
+        reader = site.client(site.key(scopes=[Scope.READ])[1])
+        assert value(read(known), "ledger_up") == 1
+        assert reader.get("/metrics").status_code == 403
+        with monkeypatch.context() as lost:
+            broken(lost)
+            found = read(known)
+            assert value(found, "ledger_up") == 0
+            assert not [name for name, _labels in found if name.startswith("spinepaint_jobs")]
+            # Who was not let in before is not now either, nor anybody to anything else.
+            assert [client.get("/metrics").status_code for client in (stranger, reader, site.nobody)] == [503] * 3
+            assert known.get("/v1/jobs").status_code == 503
+        assert value(read(known), "ledger_up") == 1
+
+
+def test_a_silent_database_is_told_under_a_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(settings) as site:
+        scraper = site.client(site.key(scopes=[Scope.METRICS])[1])
+        read(scraper)
+        monkeypatch.setattr(scrapers, "ASKED_S", 0.05)
+        monkeypatch.setattr(metrics, "LEDGER_TIMEOUT_S", 0.05)
+        silent = threading.Event()
+        monkeypatch.setattr("spinepaint.store.database.Database.read", lambda _ledger: silent.wait(60))
+        try:
+            assert value(read(scraper), "ledger_up") == 0
+        finally:
+            silent.set()
+
+
+def test_an_ended_key_reads_no_figures_of_a_lost_database(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(settings) as site:
+        ends_at = utc_now() + timedelta(hours=1)
+        ending, (revoked_id, revoked), lasting = (
+            site.key(scopes=[Scope.METRICS], expires_at=ends_at)[1],
+            site.key(scopes=[Scope.METRICS]),
+            site.key(scopes=[Scope.METRICS])[1],
+        )
+        clients = [site.client(key) for key in (ending, revoked, lasting)]
+        assert [client.get("/metrics").status_code for client in clients] == [200] * 3
+        site.ledger.revoke_key(revoked_id)
+        assert clients[1].get("/metrics").status_code == 401
+        broken(monkeypatch)
+        monkeypatch.setattr("spinepaint.store.keys.utc_now", lambda: ends_at + timedelta(seconds=1))
+        assert [client.get("/metrics").status_code for client in clients] == [503, 503, 200]
+        monkeypatch.setattr(scrapers, "KNOWN_S", -1.0)
+        assert clients[2].get("/metrics").status_code == 503
 
 
 def test_nothing_is_kept_between_applications(tmp_path: Path) -> None:

@@ -60,7 +60,10 @@ async def inpaint(
     prefer: Annotated[str | None, Header()] = None,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response:
-    """Upload and queue in one call; with `Prefer: wait=N` the result itself, if it is ready in time."""
+    """Upload and queue in one call; with `Prefer: wait=N` the result itself, if it is ready in time.
+
+    A key without the scope `read` is given no result: its preference is passed over, and the answer is 202.
+    """
     incoming, patience = settings.data_dir / "incoming", patience_of(settings)
     async with received(request, incoming, settings.caps, frozenset({"spec"}), patience) as upload:
         if "spec" not in upload.fields:
@@ -71,7 +74,7 @@ async def inpaint(
             return validation_response(error.errors(include_url=False))
         queue = partial(submit, ledger, settings, spec=spec, key=idempotency_key)
         job = await intake.admit_for(upload, spec.series_uid, queue, allow_synthetic=spec.allow_synthetic)
-    wait_s = preferred_wait_s(prefer)
+    wait_s = preferred_wait_s(prefer) if request.state.caller.may_read else 0.0
     return await answer_when_ready(ledger, artifacts, settings, job, wait_s=wait_s, accept=accept, stopping=stopping)
 
 
