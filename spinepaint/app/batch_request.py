@@ -1,7 +1,7 @@
 """What a batch is asked for by: every series with every spec, or one item a line; all of it fits, or it is refused."""
 
-import asyncio
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
@@ -9,14 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
+from spinepaint.app.admission import Busy
 from spinepaint.app.arriving import Patience, arriving, declared_bytes, patience_of, require_uncompressed
+from spinepaint.app.held import Held, HeldBody
 from spinepaint.app.schemas import EditSpec
+from spinepaint.app.threads import PARSING
 from spinepaint.app.uploads import drain
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 
 JSON, JSON_LINES = "application/json", "application/jsonl"
 _LINES = (JSON_LINES, "application/x-ndjson", "application/x-jsonlines")
+_VALUES, _VALUES_OF_AN_ITEM = 10_000, 64
 MAX_NAMED = 200
 """Items that one refusal names."""
 
@@ -83,26 +87,31 @@ async def asked_for(request: Request, settings: Settings) -> list[BatchLine]:
     """The items of a request, in order, none of them looked up yet.
 
     Raises Refusal: 413 over a cap, 415 for another content type, 400 for what is not JSON, 408 when it arrives too
-    slowly; ItemsRefused 422 for what does not fit the schema.
+    slowly, 429 while too much of others is held; ItemsRefused 422 for what does not fit the schema.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     require_uncompressed(request)
     if kind != JSON and kind not in _LINES:
         raise Refusal("unsupported-media-type", f"Send {JSON} or {JSON_LINES}.", "Say so in Content-Type.", status=415)
-    body = await _received(request, settings.max_batch_bytes, patience_of(settings))
-    return await asyncio.to_thread(_from_lines if kind in _LINES else _from_product, body, settings)
+    batches: Held = request.app.state.batches_held
+    with batches.body() as held:
+        body = await _received(request, settings.max_batch_bytes, patience_of(settings), held)
+        return await PARSING.run(_from_lines if kind in _LINES else _from_product, body, settings)
 
 
-async def _received(request: Request, cap: int, patience: Patience) -> bytes:
+async def _received(request: Request, cap: int, patience: Patience, held: HeldBody) -> bytes:
     body = bytearray()
     try:
         _enforce("max_batch_bytes", cap, declared_bytes(request))
         async for chunk in arriving(request, patience):
+            held.grow(len(chunk))
             body += chunk
             _enforce("max_batch_bytes", cap, len(body))
         return bytes(body)
     except ClientDisconnect:
         raise Refusal("malformed-upload", "The body ends too early.", status=400) from None
+    except Busy:  # whose answer does not wait for the rest of the body
+        raise
     except Refusal:
         await drain(request)
         raise
@@ -120,7 +129,19 @@ def _enforce_items(settings: Settings, items: int) -> None:
     _enforce("max_queued_jobs", settings.max_queued_jobs, items)
 
 
+def _enforce_values(settings: Settings, body: bytes) -> None:
+    """Refuse what would be very many values, before any of them is made: 3 bytes may be a dictionary.
+
+    All but the first of a list are after a comma. Those in strings are counted too; there is more room than items need.
+    """
+    values = sum(map(body.count, (b",", b"[", b"{")))
+    if values > _VALUES + _VALUES_OF_AN_ITEM * settings.max_batch_jobs:
+        detail = f"max_batch_jobs is {settings.max_batch_jobs} here, and this has {values} values. Send it in parts."
+        raise Refusal("over-cap-max-batch-jobs", "The batch is over the cap max_batch_jobs.", detail, status=413)
+
+
 def _from_product(body: bytes, settings: Settings) -> list[BatchLine]:
+    _enforce_values(settings, body)
     series_ids, specs = _two_lists(body)
     _enforce_items(settings, len(series_ids) * len(specs))
     faults = Faults()
@@ -152,13 +173,15 @@ def _checked(adapter: TypeAdapter[Any], value: Any, index: int, at: str, faults:
 
 
 def _from_lines(body: bytes, settings: Settings) -> list[BatchLine]:
-    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
-    if not lines:
+    items_there = sum(1 for line in BytesIO(body) if line.strip())
+    if not items_there:
         raise Refusal("invalid-request", "The batch has no items.", 'A line is {"series_id": …, "spec": {…}}.')
-    _enforce_items(settings, len(lines))
+    _enforce_items(settings, items_there)
+    _enforce_values(settings, body)
     faults = Faults()
-    items = []
-    for index, (number, line) in enumerate(lines):
+    items: list[Any] = []
+    numbered = ((number, line) for number, line in enumerate(BytesIO(body), start=1) if line.strip())
+    for index, (number, line) in enumerate(numbered):
         items.append(_checked(_LINE, _parsed(line, index, number), index, f"line {number}", faults))
     faults.end()
     return items
