@@ -8,6 +8,7 @@ from starlette.responses import StreamingResponse
 
 from spinepaint.app.batch_manifest import item_folder, sample_lines, without_result
 from spinepaint.app.results import ZIP, chosen_media_type
+from spinepaint.app.threads import FILES
 from spinepaint.app.zip_stream import ZipStream, spool, spooled
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.batches import BatchItem
@@ -21,7 +22,7 @@ def batch_result(batch: Batch, ledger: Ledger, artifacts: ArtifactStore, accept:
     """The zip of what there is now. Raises Refusal 406."""
     chosen_media_type(accept, (ZIP,))
     headers = {"Content-Disposition": f'attachment; filename="{batch.id}.zip"'}
-    return StreamingResponse(_zipped(batch.id, ledger, artifacts), media_type=ZIP, headers=headers)
+    return StreamingResponse(FILES.each(_zipped(batch.id, ledger, artifacts)), media_type=ZIP, headers=headers)
 
 
 def _zipped(batch_id: str, ledger: Ledger, artifacts: ArtifactStore) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Whether the parts that a job needs answer, in bounded time."""
 
-import time
+import asyncio
 from collections.abc import Mapping
 
 import redis
@@ -14,6 +14,8 @@ from spinepaint.store.ledger import Ledger
 PING_TIMEOUT_S = 2.0
 READY_TIMEOUT_S = 3.0
 """A part that takes longer to answer does not; a probe has to have its answer before its own patience ends."""
+SPARED = frozenset({"broker"})
+"""Parts without which requests are served all the same: jobs are accepted and wait, and results are given out."""
 
 
 class NoAnswer(Exception):
@@ -37,26 +39,24 @@ class Readiness:
         calls = {"database": ledger.ping, "broker": broker, "artifacts": artifacts.ping, "bundle": bundle}
         self._parts: Mapping[str, Bounded[None]] = {name: Bounded(call) for name, call in calls.items()}
 
-    def failing(self, timeout_s: float = READY_TIMEOUT_S) -> dict[str, str]:
-        """The parts that do not answer, and how; after `timeout_s` at the latest."""
-        deadline = time.monotonic() + timeout_s
-        asked = {name: part.start() for name, part in self._parts.items()}
-        failing = {}
-        for name, answer in asked.items():
-            try:
-                answer.result(max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                # Of the call itself, or of the waiting: either way it was silent.
-                failing[name] = f"silent for {timeout_s:g} s"
-            except Exception as error:
-                # Its message may name addresses and secrets.
-                failing[name] = "no answer" if isinstance(error, NoAnswer) else f"no answer ({type(error).__name__})"
-        return failing
+    async def failing(self, timeout_s: float | None = None) -> dict[str, str]:
+        """The parts that do not answer, and how; after `timeout_s` (3 s) at the latest, with no thread that others wait for."""
+        timeout_s = READY_TIMEOUT_S if timeout_s is None else timeout_s
+        said = await asyncio.gather(*(_how(part, timeout_s) for part in self._parts.values()))
+        return {name: how for name, how in zip(self._parts, said, strict=True) if how is not None}
 
 
-def failing_parts(settings: Settings, ledger: Ledger, artifacts: ArtifactStore) -> list[str]:
-    """The names of the parts that do not answer: database, broker, artifacts, bundle."""
-    return list(Readiness(settings, ledger, artifacts).failing())
+async def _how(part: Bounded[None], timeout_s: float) -> str | None:
+    """How a part does not answer; None where it does."""
+    try:
+        await part.answer(timeout_s)
+    except TimeoutError:
+        # Of the call itself, or of the waiting: either way it was silent.
+        return f"silent for {timeout_s:g} s"
+    except Exception as error:
+        # Its message may name addresses and secrets.
+        return "no answer" if isinstance(error, NoAnswer) else f"no answer ({type(error).__name__})"
+    return None
 
 
 def broker_answers(broker_url: str) -> bool:

@@ -54,6 +54,23 @@ OF_KEYS = answers(401, 429)
 SENT = (413, 415)
 """And those that are sent something."""
 
+READY: dict[str, Any] = {
+    "description": "Requests are served; `degraded` names parts without which jobs only wait",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["status"],
+                "properties": {
+                    "status": {"enum": ["ready", "degraded"]},
+                    "detail": TEXT,
+                    "failing": {"type": "array", "items": TEXT},
+                },
+            }
+        }
+    },
+}
+
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema with what it refers to by `$defs` in its place: a reference would not be found within a larger document."""

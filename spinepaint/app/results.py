@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from starlette.responses import StreamingResponse
 
 from spinepaint.app.accept import ranges_as_written
+from spinepaint.app.threads import FILES
 from spinepaint.app.zip_stream import ZipStream, zip_length
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.artifacts import ArtifactStore
@@ -57,7 +58,7 @@ def result_response(job: Job, artifacts: ArtifactStore, accept: str) -> Streamin
         return _zip_response(job, artifacts, prefix)
     boundary = secrets.token_hex(16)
     media_type = f'{DICOM_PARTS}; type="application/dicom"; boundary={boundary}'
-    return StreamingResponse(_dicom_parts(artifacts, prefix, boundary), media_type=media_type)
+    return StreamingResponse(FILES.each(_dicom_parts(artifacts, prefix, boundary)), media_type=media_type)
 
 
 def _zip_response(job: Job, artifacts: ArtifactStore, prefix: str) -> StreamingResponse:
@@ -65,7 +66,7 @@ def _zip_response(job: Job, artifacts: ArtifactStore, prefix: str) -> StreamingR
     length = zip_length((artifact.key.removeprefix(prefix), artifact.size) for artifact in artifacts.list(prefix))
     if length is not None:
         headers["Content-Length"] = str(length)
-    return StreamingResponse(_zipped(artifacts, prefix), media_type=ZIP, headers=headers)
+    return StreamingResponse(FILES.each(_zipped(artifacts, prefix)), media_type=ZIP, headers=headers)
 
 
 def _zipped(artifacts: ArtifactStore, prefix: str) -> Iterator[bytes]:

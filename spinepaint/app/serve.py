@@ -73,8 +73,7 @@ def serve(settings: Settings, pipeline: str | None = None, *, with_worker: bool 
         embedded = not settings.broker_url
         if embedded:
             settings = _with_private_broker(settings, supervisor)
-        wait_for_broker(settings.broker_url)
-        if embedded:
+            wait_for_broker(settings.broker_url)
             _take_back(ledger)
         if with_worker:
             supervisor.add(_worker(settings, pipeline, partial(_take_back, ledger) if embedded else None))

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from spinepaint.app.problems import problem_response, refusal_in
 from spinepaint.app.results import chosen_media_type, result_response
 from spinepaint.app.schemas import EditSpec, JobView
+from spinepaint.app.threads import FILES
 from spinepaint.app.waiting import retry_after_s
 from spinepaint.callbacks import BadCallback, parse_callback
 from spinepaint.imaging.errors import Refusal
@@ -137,7 +138,7 @@ async def answer_when_ready(
         job = await run_in_threadpool(known_job, ledger, job.id)
     applied = {"Preference-Applied": f"wait={wait_s:.0f}", "Location": job_path(job.id)}
     if job.state == JobState.SUCCEEDED:
-        response: Response = await run_in_threadpool(result_response, job, artifacts, accept)
+        response: Response = await FILES.run(result_response, job, artifacts, accept)
     elif job.state == JobState.FAILED:
         response = problem_response(refusal_in(job.problem or {}))
     else:

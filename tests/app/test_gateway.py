@@ -1,5 +1,6 @@
 """The service as a whole: health, capabilities, errors of the framework, who may talk to it, what is logged."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from spinepaint.app import bundle
-from spinepaint.app.health import broker_answers, failing_parts
+from spinepaint.app.gateway import create_app
+from spinepaint.app.health import Readiness, broker_answers
 from spinepaint.imaging.vocabulary import SEVERITIES, Fsu
 from spinepaint.settings import Settings
 from tests.app.conftest import Files, HandWorker, problem_type
@@ -22,20 +24,24 @@ def test_live(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
 
 
-def test_not_ready_names_what_is_missing(client: TestClient) -> None:
-    response = client.get("/health/ready")
+def test_not_ready_names_what_is_missing(settings: Settings, worker: HandWorker, tmp_path: Path) -> None:
+    without = settings.model_copy(update={"bundle": tmp_path})
+    with TestClient(create_app(without), base_url="http://127.0.0.1:8000") as client:
+        response = client.get("/health/ready")
     assert (response.status_code, problem_type(response)) == (503, "not-ready")
-    assert "broker" in response.json()["failing"]
-    assert "database" not in response.json()["failing"]
+    assert response.json()["failing"] == ["broker", "bundle"]
 
 
 def test_each_part_is_asked(settings: Settings, worker: HandWorker, tmp_path: Path) -> None:
+    def failing(settings: Settings) -> list[str]:
+        return list(asyncio.run(Readiness(settings, worker.ledger, worker.artifacts).failing()))
+
     without = settings.model_copy(update={"bundle": tmp_path / "none", "broker_url": "redis://127.0.0.1:1/0"})
-    assert failing_parts(without, worker.ledger, worker.artifacts) == ["broker", "bundle"]
+    assert failing(without) == ["broker", "bundle"]
     (tmp_path / "config.json").write_text(json.dumps({"name": "tiny"}))
     (tmp_path / "SHA256SUMS").write_text("")
     whole = without.model_copy(update={"bundle": tmp_path})
-    assert failing_parts(whole, worker.ledger, worker.artifacts) == ["broker"]
+    assert failing(whole) == ["broker"]
 
 
 def test_no_broker() -> None:

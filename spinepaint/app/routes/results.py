@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query
+from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from spinepaint.app.deps import ArtifactsDep, LedgerDep
@@ -13,6 +14,7 @@ from spinepaint.app.openapi import BINARY, answers
 from spinepaint.app.results import DICOM_PARTS, ZIP, result_response, succeeded
 from spinepaint.app.schemas import MAX_SAMPLES
 from spinepaint.app.submission import known_job
+from spinepaint.app.threads import FILES
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.artifacts import ArtifactStore
 
@@ -24,29 +26,30 @@ Sample = Annotated[int, Query(ge=1, le=MAX_SAMPLES, description="Which sample, c
 @router.get(
     "/result", response_class=Response, responses=answers(404, 406, 409, _200={"content": {ZIP: BINARY, DICOM_PARTS: BINARY}})
 )
-def get_result(
+async def get_result(
     job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, accept: Annotated[str, Header()] = "*/*"
 ) -> StreamingResponse:
     """The output folder as a zip, or its DICOM files as multipart/related; 409 until it is ready."""
-    return result_response(known_job(ledger, str(job_id)), artifacts, accept)
+    job = await run_in_threadpool(known_job, ledger, str(job_id))
+    return await FILES.run(result_response, job, artifacts, accept)
 
 
 @router.get("/report", responses=answers(404, 409))
-def get_report(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> dict[str, Any]:
+async def get_report(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> dict[str, Any]:
     """The report of one sample, the first where none is named; 404 where there are not as many."""
-    job = known_job(ledger, str(job_id))
+    job = await run_in_threadpool(known_job, ledger, str(job_id))
     prefix = succeeded(job)
     if sample == 1:
         return job.report or {}
-    report: dict[str, Any] = json.loads(_of_sample(artifacts, prefix, sample, "report.json"))
+    report: dict[str, Any] = json.loads(await FILES.run(_of_sample, artifacts, prefix, sample, "report.json"))
     return report
 
 
 @router.get("/preview.png", response_class=Response, responses=answers(404, 409, _200={"content": {"image/png": BINARY}}))
-def get_preview(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> Response:
+async def get_preview(job_id: UUID, ledger: LedgerDep, artifacts: ArtifactsDep, sample: Sample = 1) -> Response:
     """Before, after and difference at the landmark of one sample, the first where none is named."""
-    prefix = succeeded(known_job(ledger, str(job_id)))
-    return Response(_of_sample(artifacts, prefix, sample, "preview.png"), media_type="image/png")
+    prefix = succeeded(await run_in_threadpool(known_job, ledger, str(job_id)))
+    return Response(await FILES.run(_of_sample, artifacts, prefix, sample, "preview.png"), media_type="image/png")
 
 
 def _of_sample(artifacts: ArtifactStore, prefix: str, sample: int, name: str) -> bytes:

@@ -1,12 +1,14 @@
 """The service itself: what it can do, and whether it is well."""
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from spinepaint import __version__
 from spinepaint.app.bundle import bundle_folder, describe_bundle
 from spinepaint.app.choices import Localiser, Method, Solver
 from spinepaint.app.deps import SettingsDep
+from spinepaint.app.health import SPARED, Readiness
+from spinepaint.app.openapi import READY
 from spinepaint.app.problems import RETRY_AFTER_S, problem_response
 from spinepaint.app.schemas import MAX_SAMPLES, Capabilities, PathologyView
 from spinepaint.imaging.errors import Refusal
@@ -41,17 +43,24 @@ def capabilities(settings: SettingsDep) -> Capabilities:
 
 
 @router.get("/health/live")
-def live() -> dict[str, str]:
-    """The process answers."""
+async def live() -> dict[str, str]:
+    """The process answers. It waits for no thread: whatever those wait for, a restart would not mend it."""
     return {"status": "live"}
 
 
-@router.get("/health/ready", response_model=None)
-def ready(request: Request) -> dict[str, str] | Response:
-    """Everything that a job needs answers in time: the database, the broker, the artifact store, the weights."""
-    failing: dict[str, str] = request.app.state.readiness.failing()
+@router.get("/health/ready", response_model=None, responses={200: READY})
+async def ready(request: Request) -> Response:
+    """Whether requests can be served: the database, the artifact store and the weights answer in time, or 503.
+
+    Without the broker it is `degraded`, and 200 all the same: what needs no worker goes on, and accepted jobs wait for one.
+    """
+    readiness: Readiness = request.app.state.readiness
+    failing = await readiness.failing()
     if not failing:
-        return {"status": "ready"}
+        return JSONResponse({"status": "ready"})
     parts = ", ".join(f"{name} ({how})" for name, how in failing.items())
-    refusal = Refusal("not-ready", "The service is not ready.", f"Not answering: {parts}.", status=503)
+    detail = f"Not answering: {parts}."
+    if SPARED.issuperset(failing):
+        return JSONResponse({"status": "degraded", "detail": detail, "failing": list(failing)})
+    refusal = Refusal("not-ready", "The service is not ready.", detail, status=503)
     return problem_response(refusal, {"Retry-After": RETRY_AFTER_S}, failing=list(failing))
