@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from spinepaint.app.arriving import patience_of
@@ -23,6 +24,7 @@ from spinepaint.app.dicom_web.retrieve import Archive, bulk_response, frames_res
 from spinepaint.app.dicom_web.store import received_instances, require_study, store_response
 from spinepaint.app.edge import LOOPBACK_HOSTS
 from spinepaint.app.openapi import TEXT, named_in
+from spinepaint.app.threads import FILES
 from spinepaint.imaging.errors import Refusal
 from spinepaint.settings import Settings
 from spinepaint.store.dicom_book import Located
@@ -135,35 +137,38 @@ def retrieve_metadata(request: Request, named: NamedDep, ledger: LedgerDep) -> R
     "/studies/{study}/series/{series}/instances/{instance}",
     responses=RETRIEVED,
 )
-def retrieve(request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep) -> Response:
+async def retrieve(
+    request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep
+) -> Response:
     """WADO-RS: the instances of a study, of a series, or one."""
-    found = _found(ledger, named)
+    found = await run_in_threadpool(_found, ledger, named)
     stored = {at.instance.transfer_syntax_uid for at in found}
     form = instance_representation(request, stored, single=named.instance is not None)
-    return instances_response(_archive(artifacts, settings), found, form, _root(request))
+    return await FILES.run(instances_response, _archive(artifacts, settings), found, form, _root(request))
 
 
 @_route("/studies/{study}/series/{series}/instances/{instance}/frames/{frames}", responses=RETRIEVED)
-def retrieve_frames(
+async def retrieve_frames(
     request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep
 ) -> Response:
     """WADO-RS: frames by number from 1, separated by commas."""
     frames = request.path_params["frames"]
     if not _FRAMES.fullmatch(frames):
         raise Refusal("invalid-request", "The list of frames is malformed.", "Frames are numbers from 1.", status=400)
-    at = _found(ledger, named)[0]
+    at = (await run_in_threadpool(_found, ledger, named))[0]
     numbers = [int(number) for number in frames.split(",")]
     form = frame_representation(request, at.instance.transfer_syntax_uid, single=len(numbers) == 1)
-    return frames_response(_archive(artifacts, settings), at, numbers, form, _root(request))
+    return await FILES.run(frames_response, _archive(artifacts, settings), at, numbers, form, _root(request))
 
 
 @_route("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}", responses=RETRIEVED)
-def retrieve_bulkdata(
+async def retrieve_bulkdata(
     request: Request, named: NamedDep, settings: SettingsDep, ledger: LedgerDep, artifacts: ArtifactsDep
 ) -> Response:
     """WADO-RS: a long binary value, under the address that the metadata give."""
-    at, tag = _found(ledger, named)[0], request.path_params["tag"]
-    return bulk_response(_archive(artifacts, settings), at, tag, bulk_representation(request), _root(request))
+    at, tag = (await run_in_threadpool(_found, ledger, named))[0], request.path_params["tag"]
+    form = bulk_representation(request)
+    return await FILES.run(bulk_response, _archive(artifacts, settings), at, tag, form, _root(request))
 
 
 def refuse_rendering() -> Response:
