@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from spinepaint.settings import Settings
 from spinepaint.store import LostAttempt
 from spinepaint.worker import reaper as module
+from spinepaint.worker import standstill
 from spinepaint.worker.reaper import WATCHED_HEARTBEATS, Reaper
 from spinepaint.worker.tasks import make_workplace
 from tests.worker.workplaces import add_source, job_now, open_stores, paint
@@ -28,7 +30,8 @@ class Hall:
         self.beaten = dict.fromkeys(attempts, 0.0)
         self.taken_at: dict[str, float] = {}
         self._settings = settings
-        monkeypatch.setattr(module.time, "monotonic", lambda: self.seconds)
+        for who in (module, standstill):
+            monkeypatch.setattr(who, "time", SimpleNamespace(monotonic=lambda: self.seconds))
         ledger: Any = self
         self.reaper = Reaper(ledger, ledger, ledger, settings)
 

@@ -26,7 +26,7 @@ class Watched:
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.killed, self.asked = 0.0, 0, 0
         self.said: datetime | Exception | None = None
-        monkeypatch.setattr(standstill.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(standstill, "time", SimpleNamespace(monotonic=lambda: self.now))
         ledger: Any = SimpleNamespace(seen_at=self.seen_at)
         self.tasks = TaskProcess(settings, ledger, paint)
         self.tasks._process = SimpleNamespace(kill=self.kill)  # type: ignore[assignment]
