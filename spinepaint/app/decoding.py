@@ -7,65 +7,40 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import Any, cast
 
 from spinepaint.app import leash
+from spinepaint.app.threads import Threads
 
 TIMEOUT_S = 60.0
+DECODING = Threads("spinepaint-decoding", 2)
+"""Each has a process, which may need a processor and the memory of an instance."""
 
 
 class DecodingFailed(Exception):
     """An instance could not be given uncompressed."""
 
 
-class Decoder:
-    """A decoding process, started at the first use and ended with the context."""
+def decode_apart(source: Path, target: Path) -> list[list[tuple[int, int]]]:
+    """Write the instance in `source` as Explicit VR Little Endian to `target`; the ranges of its frames there.
 
-    def __init__(self) -> None:
-        """Nothing runs yet."""
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Self:
-        """Nothing runs yet."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-
-    def decode(self, source: Path, target: Path) -> list[list[tuple[int, int]]]:
-        """Write the instance in `source` as Explicit VR Little Endian to `target`; the ranges of its frames there.
-
-        Raises DecodingFailed, also where that takes longer than a minute.
-        """
-        if self._process is None:
-            argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.decoding"]
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-        watchdog = threading.Timer(TIMEOUT_S, self._process.kill)
-        watchdog.start()
-        try:
-            stdin, stdout = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
-            stdin.write(json.dumps({"source": str(source), "target": str(target)}) + "\n")
-            stdin.flush()
-            answer: dict[str, Any] = json.loads(stdout.readline() or "{}")
-        except (OSError, ValueError):
-            answer = {}
-        finally:
-            watchdog.cancel()
-        if "frames" not in answer:
-            raise DecodingFailed
-        return cast(list[list[tuple[int, int]]], answer["frames"])
+    The process that does it has ended by then. Raises DecodingFailed, also where that takes longer than a minute.
+    """
+    argv = [sys.executable, "-I", leash.__file__, str(os.getpid()), sys.executable, "-m", "spinepaint.app.decoding"]
+    asked = json.dumps({"source": str(source), "target": str(target)})
+    try:
+        done = subprocess.run(  # noqa: S603 - our own command
+            argv, input=asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError):
+        raise DecodingFailed from None
+    return cast(list[list[tuple[int, int]]], answer["frames"])
 
 
 def decode_file(source: Path, target: Path) -> list[list[tuple[int, int]]]:
-    """What `Decoder.decode` does, in this process."""
+    """What `decode_apart` does, in this process."""
     from pydicom import FileDataset, dcmread
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -94,15 +69,6 @@ def decode_file(source: Path, target: Path) -> list[list[tuple[int, int]]]:
     return [] if indexed is None else indexed.frames
 
 
-def _main() -> None:
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer: dict[str, Any] = {"frames": decode_file(Path(request["source"]), Path(request["target"]))}
-        except Exception as error:
-            answer = {"failed": type(error).__name__}
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    _main()
+    request = json.load(sys.stdin)
+    json.dump({"frames": decode_file(Path(request["source"]), Path(request["target"]))}, sys.stdout)

@@ -2,18 +2,20 @@
 
 import json
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
-from spinepaint.app.decoding import Decoder
+from spinepaint.app.decoding import DECODING, decode_apart
 from spinepaint.app.dicom_web.media import DICOM, DICOM_JSON, EXPLICIT_LITTLE, OCTETS, RELATED, Representation
 from spinepaint.app.dicom_web.results import attribute, instance_url
+from spinepaint.app.scratch import scratch_folder
+from spinepaint.app.threads import FILES
 from spinepaint.imaging.errors import Refusal
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.dicom_book import Located
@@ -42,42 +44,47 @@ class Archive:
         if not self.artifacts.exists(at.instance.artifact_key):
             raise Refusal("not-found", "There is no such instance.", status=404)
 
+    def whole(self, key: str) -> Iterator[bytes]:
+        """A file in pieces; the store is asked for it by whoever takes the first."""
+        yield from self.artifacts.stream(key)
+
     def ranges(self, key: str, ranges: Sequence[Sequence[int]]) -> Iterator[bytes]:
         """Ranges of a file, one after the other, in pieces."""
         for start, length in ranges:
             for at in range(start, start + length, _CHUNK_BYTES):
                 yield self.artifacts.get_range(key, at, min(_CHUNK_BYTES, start + length - at))
 
-    @contextmanager
-    def decoded(self, at: Located, decoder: Decoder) -> Iterator[tuple[Path, list[list[tuple[int, int]]]]]:
-        """An instance as a file of Explicit VR Little Endian, and the ranges of its frames in it."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="retrieve-", dir=self._scratch) as name:
-            source = self.artifacts.copy_out(at.instance.artifact_key, Path(name))
-            target = Path(name) / "decoded"
-            yield target, decoder.decode(source, target)
+    @asynccontextmanager
+    async def decoded(self, at: Located) -> AsyncIterator[tuple[Path, list[list[tuple[int, int]]]]]:
+        """An instance as a file of Explicit VR Little Endian, and the ranges of its frames in it.
+
+        Only so many are decoded at once, and whoever gets one holds a file and no process, however long that takes.
+        """
+        async with scratch_folder(self._scratch, "retrieve-") as folder:
+            yield await DECODING.run(self._decode, at, folder)
+
+    def _decode(self, at: Located, folder: Path) -> tuple[Path, list[list[tuple[int, int]]]]:
+        source, target = self.artifacts.copy_out(at.instance.artifact_key, folder), folder / "decoded"
+        frames = decode_apart(source, target)
+        source.unlink()
+        return target, frames
 
 
 def instances_response(archive: Archive, found: Sequence[Located], form: Representation, root: str) -> StreamingResponse:
     """Instances in one response, one after the other (PS3.18 10.4.1.1.1)."""
     archive.require(found[0])
 
-    def content(at: Located) -> Iterator[bytes]:
-        if form.transfer_syntax in (None, at.instance.transfer_syntax_uid):
-            yield from archive.artifacts.stream(at.instance.artifact_key)
-            return
-        with Decoder() as decoder, archive.decoded(at, decoder) as (path, _frames), path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
-
-    def parts() -> Iterator[Part]:
+    async def parts() -> AsyncGenerator[Part, None]:
         for at in found:
             syntax = form.transfer_syntax or at.instance.transfer_syntax_uid
-            yield f"{DICOM}; transfer-syntax={syntax}", instance_url(at, root), partial(content, at)
+            described, url = f"{DICOM}; transfer-syntax={syntax}", instance_url(at, root)
+            if form.transfer_syntax in (None, at.instance.transfer_syntax_uid):
+                yield described, url, partial(archive.whole, at.instance.artifact_key)
+                continue
+            async with archive.decoded(at) as (path, _frames):
+                yield described, url, partial(_pieces, path)
 
-    if not form.multipart:
-        return StreamingResponse(content(found[0]), media_type=DICOM)
-    return _related(DICOM, parts())
+    return _related(DICOM, parts()) if form.multipart else _Begun(_alone(parts()), media_type=DICOM)
 
 
 def frames_response(archive: Archive, at: Located, numbers: Sequence[int], form: Representation, root: str) -> StreamingResponse:
@@ -95,16 +102,18 @@ def frames_response(archive: Archive, at: Located, numbers: Sequence[int], form:
     def as_stored(number: int) -> Iterator[bytes]:
         return archive.ranges(at.instance.artifact_key, at.instance.layout["frames"][number - 1])
 
-    def parts() -> Iterator[Part]:
+    async def parts() -> AsyncGenerator[Part, None]:
         if form.transfer_syntax is None:
             for number in numbers:
                 yield described, f"{url}/frames/{number}", partial(as_stored, number)
             return
-        with Decoder() as decoder, archive.decoded(at, decoder) as (path, frames):
+        async with archive.decoded(at) as (path, frames):
             for number in numbers:
                 yield described, f"{url}/frames/{number}", partial(_slices, path, frames[number - 1])
 
-    return _related(form.media_type, parts()) if form.multipart else _alone(parts())
+    if form.multipart:
+        return _related(form.media_type, parts())
+    return _Begun(_alone(parts()), media_type=described, headers={"Content-Location": f"{url}/frames/{numbers[0]}"})
 
 
 def bulk_response(archive: Archive, at: Located, tag: str, form: Representation, root: str) -> StreamingResponse:
@@ -114,10 +123,14 @@ def bulk_response(archive: Archive, at: Located, tag: str, form: Representation,
     if where is None:
         raise Refusal("not-found", "There are no such bulk data.", status=404)
     _vr, start, length = where
-    url = f"{instance_url(at, root)}/bulkdata/{tag}"
-    content = partial(archive.ranges, at.instance.artifact_key, [(start, length)])
-    parts = iter([(f"{OCTETS}; transfer-syntax={EXPLICIT_LITTLE}", url, content)])
-    return _related(OCTETS, parts) if form.multipart else _alone(parts)
+    described, url = f"{OCTETS}; transfer-syntax={EXPLICIT_LITTLE}", f"{instance_url(at, root)}/bulkdata/{tag}"
+
+    async def parts() -> AsyncGenerator[Part, None]:
+        yield described, url, partial(archive.ranges, at.instance.artifact_key, [(start, length)])
+
+    if form.multipart:
+        return _related(OCTETS, parts())
+    return _Begun(_alone(parts()), media_type=described, headers={"Content-Location": url})
 
 
 def metadata_response(ledger: Ledger, found: Sequence[Located], root: str) -> StreamingResponse:
@@ -162,6 +175,12 @@ def _in_utf8(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK_BYTES):
+            yield piece
+
+
 def _slices(path: Path, ranges: Sequence[Sequence[int]]) -> Iterator[bytes]:
     with path.open("rb") as file:
         for start, length in ranges:
@@ -169,26 +188,45 @@ def _slices(path: Path, ranges: Sequence[Sequence[int]]) -> Iterator[bytes]:
             yield file.read(length)
 
 
-def _alone(parts: Iterator[Part]) -> StreamingResponse:
-    """The first part as the whole body; what its content comes from is let go of at its end."""
-    described, location, content = next(parts)
+class _Begun(StreamingResponse):
+    """An answer that begins once there is something to give: what cannot be decoded is an error, and no answer cut short."""
 
-    def body() -> Iterator[bytes]:
-        yield from content()
-        yield from (chunk for _described, _location, more in parts for chunk in more())
+    def __init__(self, pieces: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(pieces, media_type=media_type, headers=headers)
+        self._pieces = pieces
 
-    return StreamingResponse(body(), media_type=described, headers={"Content-Location": location})
+    async def stream_response(self, send: Send) -> None:
+        """Send it, and let go of what it comes from however that ends."""
+        async with aclosing(self._pieces):
+            self.body_iterator = _from(await anext(self._pieces, b""), self._pieces)
+            await super().stream_response(send)
 
 
-def _related(kind: str, parts: Iterator[Part]) -> StreamingResponse:
+async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _alone(parts: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+    """The contents without what describes them, of what is one part."""
+    async with aclosing(parts):
+        async for _described, _location, content in parts:
+            async for piece in FILES.each(content()):
+                yield piece
+
+
+async def _parts_of(parts: AsyncGenerator[Part, None], boundary: str) -> AsyncGenerator[bytes, None]:
+    async with aclosing(parts):
+        async for described, location, content in parts:
+            yield f"--{boundary}\r\nContent-Type: {described}\r\nContent-Location: {location}\r\n\r\n".encode()
+            async for piece in FILES.each(content()):
+                yield piece
+            yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def _related(kind: str, parts: AsyncGenerator[Part, None]) -> StreamingResponse:
     """A multipart/related response (RFC 2387) of parts of one kind."""
     boundary = secrets.token_hex(16)
-
-    def body() -> Iterator[bytes]:
-        for described, location, content in parts:
-            yield f"--{boundary}\r\nContent-Type: {described}\r\nContent-Location: {location}\r\n\r\n".encode()
-            yield from content()
-            yield b"\r\n"
-        yield f"--{boundary}--\r\n".encode()
-
-    return StreamingResponse(body(), media_type=f'{RELATED}; type="{kind}"; boundary={boundary}')
+    return _Begun(_parts_of(parts, boundary), media_type=f'{RELATED}; type="{kind}"; boundary={boundary}')

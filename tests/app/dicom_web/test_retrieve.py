@@ -1,11 +1,15 @@
 """WADO-RS: instances, frames, metadata and bulk data, stored and decoded."""
 
+import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
@@ -21,6 +25,11 @@ from pydicom.uid import (
 )
 from requests.exceptions import HTTPError
 
+from spinepaint.app.decoding import DECODING, DecodingFailed
+from spinepaint.app.dicom_web import retrieve
+from spinepaint.app.dicom_web.media import Representation
+from spinepaint.app.dicom_web.retrieve import Archive, instances_response
+from spinepaint.store.dicom_book import Located
 from tests.app.conftest import EDIT
 from tests.app.dicom_web.conftest import Gateway, running_gateway
 from tests.imaging.enhanced_factory import make_enhanced
@@ -290,3 +299,79 @@ def test_metadata_say_that_they_are_utf_8(gateway: Gateway, tmp_path: Path) -> N
     (item,) = metadata["00082218"]["Value"]
     assert item["00080005"]["Value"] == ["ISO_IR 192"]
     assert item["00080104"]["Value"] == ["Rücken"]
+
+
+def coded(gateway: Gateway, folder: Path, slices: int = 5) -> tuple[Archive, list[Located]]:
+    """A series that has to be decoded for most clients, and what retrieval finds of it."""
+    size: dict[str, Any] = {"slices": slices, "rows": 64, "columns": 64, "spacing_mm": (4.4, 2.0, 2.0)}
+    paths = make_series(folder, **size, transfer_syntax=RLELossless)
+    gateway.web.store_instances([dcmread(path) for path in paths])
+    found = gateway.ledger.locate(dcmread(paths[0]).StudyInstanceUID, None, None)
+    return Archive(gateway.artifacts, folder / "scratch"), list(found)
+
+
+DECODED = Representation("application/dicom", ExplicitVRLittleEndian, multipart=True)
+
+
+def test_a_client_that_stops_reading_holds_no_process_and_at_the_end_no_file(gateway: Gateway, tmp_path: Path) -> None:
+    archive, found = coded(gateway, tmp_path)
+
+    def decoding() -> list[str]:
+        words = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+        return [line for line in words if "spinepaint.app.decoding" in line]
+
+    async def stall() -> None:
+        response = instances_response(archive, found, DECODED, gateway.url)
+        pieces = response.body_iterator
+        head, first = await anext(pieces), await anext(pieces)  # type: ignore[call-overload]
+        assert b"application/dicom" in head and b"DICM" in first
+        assert decoding() == []
+        assert len(list((tmp_path / "scratch").iterdir())) == 1
+        await pieces.aclose()  # type: ignore[union-attr]
+
+    asyncio.run(stall())
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_only_so_many_are_decoded_at_once(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, found = coded(gateway, tmp_path)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def decode(_source: Path, target: Path) -> list[list[tuple[int, int]]]:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.1)
+        target.write_bytes(b"decoded")
+        with lock:
+            now -= 1
+        return []
+
+    async def all_at_once() -> None:
+        async def read(at: Located) -> None:
+            response = instances_response(archive, [at], DECODED, gateway.url)
+            assert b"decoded" in b"".join([bytes(piece) async for piece in response.body_iterator])  # type: ignore[arg-type]
+
+        await asyncio.gather(*(read(at) for at in found))
+
+    monkeypatch.setattr(retrieve, "decode_apart", decode)
+    asyncio.run(all_at_once())
+    assert most == DECODING.most == 2
+
+
+@pytest.mark.parametrize("path", ["", "/frames/1"])
+def test_what_cannot_be_decoded_is_an_error_and_no_answer_cut_short(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def fail(_source: Path, _target: Path) -> Any:
+        raise DecodingFailed
+
+    _archive, found = coded(gateway, tmp_path)
+    monkeypatch.setattr(retrieve, "decode_apart", fail)
+    at = found[0]
+    url = f"{gateway.url}/dicom-web/studies/{at.study_uid}/series/{at.series_uid}"
+    answer = httpx.get(f"{url}/instances/{at.instance.sop_instance_uid}{path}", headers={"Accept": "*/*"})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert list((gateway.settings.data_dir / "incoming").iterdir()) == []
