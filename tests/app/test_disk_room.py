@@ -100,6 +100,21 @@ def test_a_reserve_of_the_disk_is_left(disk: Disk, admission: Admission) -> None
             admission.came(second, 10)
 
 
+def test_a_body_that_did_not_say_how_long_it_is_ends_where_the_room_does(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", max_incoming_bytes=100_000)
+    migrate(settings.database_url)
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    opening = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client, ExitStack() as stack:
+        answer = client.post("/v1/series", content=iter([opening, *[b"x" * 50_000] * 3]), headers=form)
+        assert (answer.status_code, problem_type(answer)) == (413, "over-cap-max-incoming-bytes")
+        admission: Admission = client.app.state.admission  # type: ignore[attr-defined]
+        admission.came(let_in(admission, stack), 60_000)
+        answer = client.post("/v1/series", content=iter([opening, *[b"x" * 20_000] * 3]), headers=form)
+        assert (answer.status_code, problem_type(answer)) == (429, "too-many-uploads")
+        assert list((settings.data_dir / "incoming").iterdir()) == []
+
+
 def test_what_is_unpacked_leaves_the_reserve_too(tmp_path: Path, zipped: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(data_dir=tmp_path / "data", disk_reserve_bytes=RESERVE)
     migrate(settings.database_url)
