@@ -28,7 +28,7 @@ class Quiet:
     def __getattr__(self, name: str) -> Any:
         def answer(*_args: Any, **_named: Any) -> Any:
             self.asked[name] += 1
-            nothing: dict[str, Any] = {"pending_announcements": [], "silent_attempts": [], "due_discards": [], "now": utc_now()}
+            nothing: dict[str, Any] = {"pending_announcements": [], "silent_attempts": [], "take_discards": [], "now": utc_now()}
             return nothing.get(name, self.workers if name == "count_workers" else 0)
 
         return answer
