@@ -13,11 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spinepaint.app.credentials import OPEN, Denied, caller_by, key_of, require_in_force, require_scope, required_scope
+from spinepaint.app.credentials import (
+    OPEN,
+    Denied,
+    caller_by,
+    key_of,
+    reads_figures,
+    require_in_force,
+    require_scope,
+    required_scope,
+)
 from spinepaint.app.denials import Denials
 from spinepaint.app.problems import database_away, problem_response
 from spinepaint.app.recording import action_of
-from spinepaint.app.scrapers import METRICS
 from spinepaint.app.threads import ADMITTING
 from spinepaint.app.uploads import drain
 from spinepaint.imaging.errors import Refusal
@@ -56,8 +64,8 @@ class Access:
         if wait_s > 0:
             await _unheard(state.denials, wait_s)(scope, receive, send)
             return
-        reads_figures = scope["path"] == METRICS
-        if reads_figures and await state.scrapers.go_on(authorization):
+        figures = reads_figures(scope["method"], scope["path"])
+        if figures and await state.scrapers.go_on(authorization):
             await self.app(scope, receive, send)
             return
         try:
@@ -73,7 +81,7 @@ class Access:
             return
         if key is not None:
             state.denials.admitted(authorization)
-        if reads_figures:
+        if figures:
             state.scrapers.admitted(authorization, key)
         caller = caller_by(key)
         scope.setdefault("state", {}).update(caller=caller, ledger=CallerLedger(state.ledger, caller))

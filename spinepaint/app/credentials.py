@@ -34,6 +34,11 @@ def required_scope(method: str, path: str) -> Scope | None:
     return _OF_THEIR_OWN.get(path) or (Scope.READ if method == "GET" else Scope.WRITE)
 
 
+def reads_figures(method: str, path: str) -> bool:
+    """Whether a request is for the figures of the service, which tell that the database is away too."""
+    return required_scope(method, path) is Scope.METRICS
+
+
 def key_of(ledger: Ledger, headers: Headers) -> ApiKey:
     """The key that a request comes with. Raises Denied 401 (RFC 6750 3) where it has none that is in force."""
     given = headers.getlist("authorization")

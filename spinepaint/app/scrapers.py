@@ -10,7 +10,6 @@ from spinepaint.store.keys import in_force
 from spinepaint.store.ledger import Ledger
 from spinepaint.store.models import ApiKey
 
-METRICS = "/metrics"
 KNOWN_S = 6 * 3600.0
 """Longer than a database should be away. A key that is revoked meanwhile is revoked where nobody can be asked for it."""
 ASKED_S = 1.0
@@ -18,7 +17,7 @@ _MOST = 64
 
 
 class Scrapers:
-    """Remembers who was let in to read `METRICS` lately, by the digest of the header. Asks the ledger first, each time anew."""
+    """Remembers who was let in to read the figures lately, by the digest of the header. Asks the ledger first, each time anew."""
 
     def __init__(self, ledger: Ledger) -> None:
         """Nobody is known yet."""
