@@ -21,6 +21,7 @@ from spinepaint.settings import Settings
 JSON, JSON_LINES = "application/json", "application/jsonl"
 _LINES = (JSON_LINES, "application/x-ndjson", "application/x-jsonlines")
 _VALUES, _VALUES_OF_AN_ITEM = 10_000, 64
+"""What the JSON of a batch may have of values: more than twice what items have that say everything."""
 MAX_NAMED = 200
 """Items that one refusal names."""
 
