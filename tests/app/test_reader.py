@@ -80,8 +80,11 @@ def test_a_reader_that_is_told_to_stop_says_nothing_of_the_upload(
     """Whoever stops a service tells all of its processes."""
     run = subprocess.run
 
+    # A process passes on what it ignores, as nohup does of SIGHUP; this one has to be ended by it all the same.
+    program = f"import os, signal; signal.signal({signum}, signal.SIG_DFL); os.kill(os.getpid(), {signum})"
+
     def run_instead(argv: list[str], **options: Any) -> Any:
-        return run([sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), {signum})"], **options)
+        return run([sys.executable, "-c", program], **options)
 
     monkeypatch.setattr(subprocess, "run", run_instead)
     for read in (partial(reader.read_apart, "read"), check_apart):

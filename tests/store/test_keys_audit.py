@@ -38,7 +38,7 @@ def test_what_is_touched_is_what_was_read_made_or_deleted(ledger: Ledger) -> Non
     job = CallerLedger(ledger, Caller("ours")).submit_job(series.id, SPEC)
     assert first.touched.series == {series.id: "a" * 64}
     assert touched_by(lambda mine: mine.get_job(job.id)).jobs == {job.id: series.id}
-    assert touched_by(lambda mine: mine.search_series((), 10, 0)).marks() == frozenset()
+    assert touched_by(lambda mine: mine.search_series((), 10, 0)) == Touched()
     retrieved = touched_by(lambda mine: mine.locate("1.2"))
     ledger.record_audit(tenant="ours", key_id=None, action="GET", status=200, touched=retrieved)
     assert [told(entry) for entry in ledger.list_audit()] == [("a" * 64, None, None)]
