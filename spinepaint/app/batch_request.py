@@ -95,7 +95,7 @@ async def asked_for(request: Request, settings: Settings) -> list[BatchLine]:
     if kind != JSON and kind not in _LINES:
         raise Refusal("unsupported-media-type", f"Send {JSON} or {JSON_LINES}.", "Say so in Content-Type.", status=415)
     batches: Held = request.app.state.batches_held
-    with batches.body() as held:
+    with batches.body(request.state.caller.tenant) as held:
         body = await _received(request, settings.max_batch_bytes, patience_of(settings), held)
         return await PARSING.run(_from_lines if kind in _LINES else _from_product, body, settings)
 

@@ -7,7 +7,7 @@ from typing import IO, Any
 from starlette.responses import StreamingResponse
 
 from spinepaint.app.batch_manifest import item_folder, sample_lines, without_result
-from spinepaint.app.results import ZIP, chosen_media_type
+from spinepaint.app.results import STREAMED, ZIP, chosen_media_type
 from spinepaint.app.threads import FILES
 from spinepaint.app.zip_stream import ZipStream, spool, spooled
 from spinepaint.store.artifacts import ArtifactStore
@@ -21,7 +21,7 @@ ITEMS_AT_ONCE = 100
 def batch_result(batch: Batch, ledger: Ledger, artifacts: ArtifactStore, accept: str) -> StreamingResponse:
     """The zip of what there is now. Raises Refusal 406."""
     chosen_media_type(accept, (ZIP,))
-    headers = {"Content-Disposition": f'attachment; filename="{batch.id}.zip"'}
+    headers = STREAMED | {"Content-Disposition": f'attachment; filename="{batch.id}.zip"'}
     return StreamingResponse(FILES.each(_zipped(batch.id, ledger, artifacts)), media_type=ZIP, headers=headers)
 
 

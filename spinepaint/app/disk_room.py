@@ -9,6 +9,8 @@ from typing import TypeVar
 from spinepaint.imaging.caps import Caps
 from spinepaint.imaging.errors import Refusal, disk_full
 
+READERS = 2
+"""Uploads that are read at a time: each decodes a whole series in memory."""
 T = TypeVar("T")
 
 
@@ -40,9 +42,12 @@ class DiskRoom:
 def unpacked_within(read: Callable[[Caps], T], caps: Caps, folder: Path, reserve_bytes: int) -> T:
     """What `read` makes of an upload in `folder`, with the caps and no more unpacked than leaves a reserve of the disk free.
 
+    Each of the readers at once has its share, of which half is for what lies there twice while it is copied.
+
     Raises what it raises, and Refusal 503 for what only such a disk is too small for.
     """
-    fitting = max(1, min(caps.inflated_bytes, shutil.disk_usage(folder).free - reserve_bytes))
+    share = (shutil.disk_usage(folder).free - reserve_bytes) // (2 * READERS)
+    fitting = max(1, min(caps.inflated_bytes, share))
     try:
         return read(replace(caps, inflated_bytes=fitting))
     except Refusal as refusal:

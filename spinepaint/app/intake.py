@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from spinepaint.app.checking import check_apart
-from spinepaint.app.disk_room import unpacked_within
+from spinepaint.app.disk_room import READERS, unpacked_within
 from spinepaint.app.reader import read_apart
 from spinepaint.app.upload_form import Upload
 from spinepaint.app.warm_reader import WarmReader
@@ -28,9 +28,6 @@ from spinepaint.store.series import NewSeries
 # Failure Reason (0008,1197) of instances whose UIDs are kept as those of another study or series (PS3.18 I.2.2).
 ANOTHER_STUDY = 0xA901
 ANOTHER_SERIES = 0xA902  # and not 0111H, which tells a sender that what it sent is there
-
-# Each decodes a whole series in memory.
-READERS = 2
 
 T = TypeVar("T")
 
@@ -65,10 +62,7 @@ class Intake:
 
         Raises Refusal with the client's own file names.
         """
-        try:
-            return await to_thread.run_sync(partial(self._admit, upload, series_uid, allow_synthetic), limiter=self._readers)
-        except Refusal as refusal:
-            raise upload.named(refusal) from None
+        return await self._admit(upload, series_uid, self._ledger.enter_series, allow_synthetic)
 
     async def admit_for(
         self, upload: Upload, series_uid: str | None, submit: Callable[[NewSeries], Job], *, allow_synthetic: bool = False
@@ -77,17 +71,20 @@ class Intake:
 
         Where it enters none, since the job of an earlier request does, or since it raises Refusal or LedgerError, no file stays.
         """
-        work = partial(self._admit_for, upload, series_uid, submit, allow_synthetic)
-        try:
-            return await to_thread.run_sync(work, limiter=self._readers)
-        except Refusal as refusal:
-            raise upload.named(refusal) from None
+
+        def enter(new: NewSeries) -> Job:
+            job = submit(new)
+            if job.series_id != new.id:
+                self._withdraw(new)
+            return job
+
+        return await self._admit(upload, series_uid, enter, allow_synthetic)
 
     async def check(self, upload: Upload, series_uid: str | None, *, allow_synthetic: bool = False) -> dict[str, Any]:
         """The report of `spinepaint check` for an upload, with the client's own file names."""
         how: dict[str, Any] = {"allow_synthetic": allow_synthetic, "answer_to": self._reader.answer}
-        work = partial(check_apart, upload.source, series_uid, self._settings.caps, **how)
-        report = await to_thread.run_sync(work, limiter=self._readers)
+        work = partial(check_apart, upload.source, series_uid, **how)
+        report = await to_thread.run_sync(partial(self._within_disk, upload, work), limiter=self._readers)
         for item in report["files"]:
             item["file"] = upload.names.get(item["file"], item["file"])
         return report
@@ -100,19 +97,19 @@ class Intake:
         """
         return await to_thread.run_sync(partial(self._store, upload, study_uid, allow_synthetic), limiter=self._readers)
 
-    def _admit(self, upload: Upload, series_uid: str | None, allow_synthetic: bool) -> Series:
-        found, folder = self._read(upload, series_uid, allow_synthetic)
-        return self._keep(self._described(found), found, folder, self._ledger.enter_series)
+    async def _admit(self, upload: Upload, series_uid: str | None, enter: Callable[[NewSeries], T], allow_synthetic: bool) -> T:
+        def read_and_store() -> NewSeries:
+            found, folder = self._read(upload, series_uid, allow_synthetic)
+            new = self._described(found)
+            self._put(new, found, folder)
+            return new
 
-    def _admit_for(
-        self, upload: Upload, series_uid: str | None, submit: Callable[[NewSeries], Job], allow_synthetic: bool
-    ) -> Job:
-        found, folder = self._read(upload, series_uid, allow_synthetic)
-        new = self._described(found)
-        job = self._keep(new, found, folder, submit)
-        if job.series_id != new.id:
-            self._withdraw(new)
-        return job
+        try:
+            new = await to_thread.run_sync(read_and_store, limiter=self._readers)
+            # Without a reader's place: to enter it may mean to wait for others of the same tenant.
+            return await to_thread.run_sync(partial(self._entered, new, enter))
+        except Refusal as refusal:
+            raise upload.named(refusal) from None
 
     def _read(self, upload: Upload, series_uid: str | None, allow_synthetic: bool) -> tuple[dict[str, Any], Path]:
         """What is read of the upload's series, and the folder that its files are in."""
@@ -166,7 +163,8 @@ class Intake:
         first = self._ledger.source_of(dicom.series_uid, dicom.digest)
         if first is not None and self._ledger.store_again(first.id):
             return first, dicom
-        return self._keep(new, found, folder, self._ledger.enter_series), dicom
+        self._put(new, found, folder)
+        return self._entered(new, self._ledger.enter_series), dicom
 
     def _described(self, found: dict[str, Any]) -> NewSeries:
         """A series that was read, with the places that its files are to have."""
@@ -184,12 +182,8 @@ class Intake:
             storing_limit=timedelta(seconds=self._settings.storing_limit_s),
         )
 
-    def _keep(self, new: NewSeries, found: dict[str, Any], folder: Path, enter: Callable[[NewSeries], T]) -> T:
-        """Store the files of a series, and have it entered: what `enter` returns.
-
-        Where the database did not say what became of it nothing is deleted: it may have been entered all the same, and if it
-        was not, its files go as was planned before there were any.
-        """
+    def _put(self, new: NewSeries, found: dict[str, Any], folder: Path) -> None:
+        """Store the files of a series; where one cannot be stored, none stays."""
         prefix = source_prefix(new.id)
         if new.storing_limit is not None:
             self._ledger.begin_storing(prefix, new.storing_limit)
@@ -199,6 +193,13 @@ class Intake:
         except BaseException:
             self._withdraw(new)
             raise
+
+    def _entered(self, new: NewSeries, enter: Callable[[NewSeries], T]) -> T:
+        """Have a series entered whose files are stored: what `enter` returns.
+
+        Where the database did not say what became of it nothing is deleted: it may have been entered all the same, and if it
+        was not, its files go as was planned before there were any.
+        """
         try:
             return enter(new)
         except StoringTimeout:

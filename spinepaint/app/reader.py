@@ -21,6 +21,8 @@ from spinepaint.imaging.errors import InstanceReason, Refusal, disk_full, is_dis
 
 TIMEOUT_S = 300.0
 _TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CONSUMING = "store"
+"""The task that takes away what it has read, and so cannot be begun again."""
 
 
 class ReaderFailed(Exception):

@@ -166,7 +166,7 @@ def _spilt(file: SourceFile, spill: Path | None, number: int) -> str:
     if spill is None:
         raise ValueError("a zip needs a folder for its files")
     target = spill / f"{number:06d}"
-    with file.open() as stream, target.open("xb") as copy:
+    with file.open() as stream, target.open("wb") as copy:  # one that was ended may have begun it
         shutil.copyfileobj(stream, copy)
     return target.name
 

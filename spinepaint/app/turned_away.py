@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from spinepaint.app.admission import Admission, Busy, admission_of, waits_to_send
+from spinepaint.app.arriving import declared_bytes
 from spinepaint.app.problems import ProblemResponse, problem_response
-from spinepaint.app.uploads import drain
+from spinepaint.app.uploads import DRAIN_BYTES, drain
 from spinepaint.imaging.errors import Refusal
 
 IN_TURN_S = 60.0
@@ -22,8 +23,11 @@ async def turn_away(request: Request, error: Exception) -> ProblemResponse:
     """The handler of Busy: 429, when to come again, and what is left of the body in its turn."""
     busy = cast(Busy, error)
     headers = {"Retry-After": str(busy.retry_after_s)}
-    if waits_to_send(request):
+    if waits_to_send(request) or request._stream_consumed:  # nothing is left to be read, or has to be
         return problem_response(busy, headers)
+    if 0 < declared_bytes(request) <= DRAIN_BYTES:
+        # Whoever has sent all may take this for the end, and send another request: it would wait for this body to be read.
+        headers["Connection"] = "close"
     return Early(busy, headers, admission_of(request))
 
 

@@ -5,6 +5,7 @@ imports it and then only forks, and each upload is still read by a process of it
 """
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import threading
 from contextlib import suppress
 from math import ceil
 
-from spinepaint.app.reader import TIMEOUT_S, ReaderEnded, ReaderFailed, answer_once, answer_text, prepare
+from spinepaint.app.reader import CONSUMING, TIMEOUT_S, ReaderEnded, ReaderFailed, answer_once, answer_text, prepare
 
 TAKEN = b"\n"
 """What a process says first of an upload: that it is there, and a silence from now on is the upload's doing. And last."""
@@ -42,7 +43,8 @@ class WarmReader:
     def answer(self, request: str) -> str:
         """What a reader says to a request.
 
-        Raises ReaderFailed where it crashed, ReaderEnded where this was closed meanwhile, TimeoutError where it took too long.
+        Raises ReaderFailed where it crashed, ReaderEnded where this was closed meanwhile or where what was begun cannot be begun
+        again, TimeoutError where it took too long.
         """
         warm, said = self._asked(request.encode())
         if said.endswith(TAKEN) and said != TAKEN:
@@ -50,6 +52,8 @@ class WarmReader:
         if said.startswith(TAKEN) and not _has_ended(warm):
             raise ReaderFailed
         if warm is not None and warm is self._closed:
+            raise ReaderEnded
+        if said and json.loads(request)["task"] == CONSUMING:
             raise ReaderEnded
         return answer_once(request)  # the warm one was gone, or could not fork: that is not the upload's fault
 

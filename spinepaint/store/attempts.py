@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from spinepaint.store.database import Database, utc_now
@@ -177,8 +177,11 @@ class AttemptBook(Database):
         Asked as one who writes: a ledger that only answers readers takes no heartbeat either. Where somebody holds a row, its
         attempt is not silent, or is stuck in the middle of a statement, and waiting for it would hold up who asks.
         """
-        silent = select(Job.attempt_token).where(_silent_since(now - silent_for)).with_for_update(skip_locked=True)
+        since = _silent_since(now - silent_for)
+        silent = select(Job.attempt_token).where(since).with_for_update(skip_locked=True)
         with self.write() as session:
+            if session.get_bind().dialect.name == "sqlite":  # whose lock alone succeeds on a disk that is full, too
+                session.execute(update(Job).where(since).values(heartbeat_at=Job.heartbeat_at))
             return [token for token in session.scalars(silent) if token is not None]
 
     def requeue_stale(self, now: datetime, stale_after: timedelta, tokens: Collection[str] | None = None) -> list[LostAttempt]:

@@ -91,12 +91,12 @@ class BatchBook(Database):
         batch = Batch(id=new_id(), tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, created_at=utc_now())
         try:
             with self.write() as session:
-                lock_queue(session, tenant, queue_cap)
                 if idempotency_key and (first := _first_batch(session, tenant, idempotency_key, fingerprint)):
                     return first
-                enforce_queue_cap(session, tenant, len(orders), queue_cap)
                 require_priorities(session, {order.priority for order in orders})
                 _require_series(session, {order.series_id for order in orders}, tenant)
+                lock_queue(session, tenant, queue_cap)
+                enforce_queue_cap(session, tenant, len(orders), queue_cap)
                 session.add(batch)
                 session.flush()
                 jobs = [

@@ -71,13 +71,15 @@ class JobBook(Database):
         tenant = self.tenant if tenant is None else tenant
         try:
             with self.write() as session:
-                lock_queue(session, tenant, queue_cap)
                 if idempotency_key and (first := _first_job(session, tenant, idempotency_key, fingerprint)):
                     return first
-                enforce_queue_cap(session, tenant, 1, queue_cap)
                 require_priorities(session, [priority])
                 if new_series is not None:
                     entered(session, new_series, tenant)
+                # Not before: a tenant's submissions wait for one another from here to the commit. What is locked by now is the
+                # new series' own, for which nobody else can wait.
+                lock_queue(session, tenant, queue_cap)
+                enforce_queue_cap(session, tenant, 1, queue_cap)
                 order = JobOrder(series_id, spec, callback_url, destination, priority)
                 job = _enter(session, order, tenant, max_attempts, idempotency_key=idempotency_key, fingerprint=fingerprint)
             return job

@@ -25,6 +25,8 @@ BUSY_S = 1.0
 """How long to go on with what there may be any amount of: new jobs wait to be announced meanwhile."""
 WATCHED_HEARTBEATS = 3
 """So many a silent attempt misses while the ledger answers before it is taken back: when the ledger was away, all are silent."""
+WATCHED_SHARE = 1 / 4
+"""And so long at least, as a share of the time after which an attempt counts as silent."""
 ANNOUNCED_S, REAPED_S = 5.0, 30.0
 """How seldom one of very many workers looks after what is common to all: as long as it may take where the others die at once."""
 
@@ -50,7 +52,9 @@ class Reaper:
         self._ledger, self._artifacts, self._queue, self._settings = ledger, artifacts, queue, settings
         self._reap_at = self._announce_at = self._broker_asked = float("-inf")
         self._others = 0
-        self._silent: Standstill[str] = Standstill(settings.heartbeat_s, WATCHED_HEARTBEATS)
+        # Heartbeats may be set to come faster than a worker can be connected again.
+        every_s = max(settings.heartbeat_s, WATCHED_SHARE * settings.stale_after_s / WATCHED_HEARTBEATS)
+        self._silent: Standstill[str] = Standstill(every_s, WATCHED_HEARTBEATS)
         self._taken: list[str] = []
         self._lease_ends = float("-inf")
 
@@ -90,9 +94,13 @@ class Reaper:
         """Queue again, or fail, the jobs whose heartbeat stopped, and was seen to be missing since."""
         if self._silent.has_any and not self._silent.is_due:
             return []
-        now, stale_after = self._ledger.now(), timedelta(seconds=self._settings.stale_after_s)
-        stopped = self._silent.look(self._ledger.silent_attempts(now, stale_after))
-        lost = self._ledger.requeue_stale(now, stale_after, stopped) if stopped else []
+        try:
+            now, stale_after = self._ledger.now(), timedelta(seconds=self._settings.stale_after_s)
+            stopped = self._silent.look(self._ledger.silent_attempts(now, stale_after))
+            lost = self._ledger.requeue_stale(now, stale_after, stopped) if stopped else []
+        except SQLAlchemyError:
+            self._silent.forget()  # nobody else could say anything either
+            raise
         for attempt in lost:
             fate = "queued again" if attempt.requeued else "failed"
             _log.warning("job %s: worker %s stopped; %s", attempt.job_id, attempt.worker, fate)
@@ -162,8 +170,6 @@ class Reaper:
             self._broker_asked = time.monotonic() + BROKER_PAUSE_S
             _log.warning("%s: the broker or the store does not answer (%s)", what, type(error).__name__)
         except Exception as error:
-            if isinstance(error, SQLAlchemyError):
-                self._silent.forget()
             _log.error("%s failed (%s); tried again later", what, type(error).__name__)
 
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from spinepaint.settings import Settings
 from spinepaint.store import Ledger
@@ -19,13 +20,13 @@ _PAUSE_S = 1.0
 def recorded(record: Callable[[], bool], within_s: float) -> bool:
     """What `record` says, waiting out a database that is away: what a receiver has taken is sent again for want of its record.
 
-    `within_s` is for how long the sender has it to itself; after that OperationalError is raised.
+    `within_s` is for how long the sender has it to itself; after that OperationalError is raised, or NoConnection.
     """
     deadline = time.monotonic() + within_s
     while True:
         try:
             return record()
-        except OperationalError:
+        except (OperationalError, NoConnection):
             if time.monotonic() > deadline:
                 raise
             time.sleep(min(_PAUSE_S, within_s))

@@ -23,16 +23,27 @@ def settings(settings: Settings) -> Settings:
 
 
 def test_what_is_held_is_counted_as_it_comes_and_given_back() -> None:
-    held = Held(10)
-    with held.body() as first:
+    held = Held(20)
+    with held.body("a") as first:
         first.grow(6)
-        with held.body() as second:
-            second.grow(3)
+        with held.body("b") as second, held.body("c") as third:
+            second.grow(10)
+            third.grow(3)
             with pytest.raises(Busy) as raised:
-                second.grow(2)
+                third.grow(2)
         assert (raised.value.status, raised.value.retry_after_s) == (429, 2)
         first.grow(4)
-    with held.body() as third:
+    with held.body("a") as fourth:
+        fourth.grow(10)
+
+
+def test_no_tenant_holds_what_is_the_others() -> None:
+    held = Held(20)
+    with held.body("a") as first, held.body("a") as second, held.body("b") as third:
+        first.grow(6)
+        with pytest.raises(Busy):
+            second.grow(5)
+        second.grow(4)
         third.grow(10)
 
 
@@ -42,8 +53,9 @@ def test_a_batch_too_many_is_told_to_come_again(client: TestClient) -> None:
     def ask() -> Any:
         return client.post("/v1/batches", content=b" " * 9_000, headers=LINES)
 
-    with held.body() as others:
-        others.grow(15_000)
+    with held.body("others") as first, held.body("more") as second:
+        first.grow(10_000)
+        second.grow(5_000)
         busy = ask()
         assert (busy.status_code, problem_type(busy)) == (429, "too-many-bodies")
         assert int(busy.headers["retry-after"]) > 0

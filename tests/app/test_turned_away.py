@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from spinepaint.app import problems, turned_away
 from spinepaint.app.admission import Admission, Busy
 from spinepaint.app.turned_away import turn_away
-from spinepaint.app.uploads import drain, received
+from spinepaint.app.uploads import DRAIN_BYTES, drain, received
 from spinepaint.imaging.caps import Caps
 
 Receive = Callable[[], Any]
@@ -34,7 +34,7 @@ def site(incoming: Path, admission: Admission) -> FastAPI:
     return app
 
 
-async def asked(app: FastAPI, receive: Receive, *headers: tuple[bytes, bytes]) -> list[Any]:
+async def asked(app: FastAPI, receive: Receive, *headers: tuple[bytes, bytes], path: str = "/") -> list[Any]:
     """What happened in order when an upload was sent: the types of what went out, and `read` for each look at what comes in."""
     happened: list[Any] = []
 
@@ -46,7 +46,7 @@ async def asked(app: FastAPI, receive: Receive, *headers: tuple[bytes, bytes]) -
         return await receive()
 
     form = (b"content-type", b"multipart/form-data; boundary=b")
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [form, *headers]}
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [form, *headers]}
     async with asyncio.timeout(60):
         await app(scope, read, send)
     return happened
@@ -77,6 +77,44 @@ def test_a_client_that_asked_first_has_sent_nothing_that_could_be_read(full: Any
     app, _admission = full
     happened = asyncio.run(asked(app, lambda: None, (b"expect", b"100-continue")))
     assert happened[0] == "start" and "read" not in happened
+
+
+def test_a_connection_on_which_a_body_is_still_to_be_read_is_not_for_the_next_request(full: Any) -> None:
+    app, _admission = full
+    said: list[Any] = []
+
+    async def note(declared: bytes) -> None:
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        async def receive() -> Any:
+            return END
+
+        headers = [(b"content-type", b"multipart/form-data; boundary=b"), (b"content-length", declared)]
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+        await app(scope, receive, send)
+
+    for declared, closes in ((b"1000", True), (b"%d" % (DRAIN_BYTES + 1), False)):
+        said.clear()
+        asyncio.run(note(declared))
+        assert ((b"connection", b"close") in said[0]["headers"]) is closes
+
+
+def test_of_a_body_that_is_in_nothing_more_is_waited_for(tmp_path: Path) -> None:
+    app = site(tmp_path, Admission(1))
+
+    @app.post("/whole")
+    async def whole(request: Request) -> None:
+        async for _ in request.stream():
+            pass
+        raise Busy("too-many-bodies", "Too many.", "Later.", status=429)
+
+    pieces = iter([END])
+
+    async def receive() -> Any:
+        return next(pieces)
+
+    assert asyncio.run(asked(app, receive, path="/whole"))[0:2] == ["read", "start"]
 
 
 def test_bodies_are_read_by_turns_and_nobody_waits_for_one_without_end(full: Any, monkeypatch: pytest.MonkeyPatch) -> None:

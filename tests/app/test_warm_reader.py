@@ -115,6 +115,15 @@ def test_a_warm_one_that_is_killed_while_it_reads_costs_no_upload(
     assert read_apart("read", series_files[0].parent, None, Caps(), answer_to=warm.answer)["sha256"]
 
 
+def test_a_store_request_is_not_begun_twice(warm: WarmReader, series_files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes away what is of another study, which a second reader would not miss."""
+    warm.start()
+    _do_while_it_reads(monkeypatch, lambda: os.kill(_pid(warm), signal.SIGKILL))
+    with pytest.raises(Refusal) as refused:
+        read_apart("store", series_files[0].parent, None, Caps(), answer_to=warm.answer)
+    assert (refused.value.status, refused.value.type) == (503, "stopping")
+
+
 def test_one_that_is_closed_while_it_reads_says_nothing_of_the_upload(
     warm: WarmReader, series_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

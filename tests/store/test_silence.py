@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from spinepaint.store import Job, Ledger
+from spinepaint.store import Job, Ledger, migrate
 from spinepaint.store.figures import Memory
 from spinepaint.store.signal_models import Worker
 
@@ -38,6 +39,27 @@ def test_an_attempt_stuck_in_the_middle_of_a_statement_holds_nobody_up(postgres:
         assert postgres.silent_attempts(later, MINUTE) == tokens[1:]
         lost = postgres.requeue_stale(later, MINUTE, tokens[1:])
     assert [attempt.token for attempt in lost] == tokens[1:]
+
+
+def test_of_a_file_that_cannot_be_written_nobody_is_said_to_be_silent(tmp_path: Path) -> None:
+    """SQLite gives whoever asks its lock for writing on a full disk, too; only to write says what is the matter."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    migrate(url)
+    ledger = Ledger(url)
+    series = ledger.add_series(sha256="0" * 64, geometry={}, warnings=[], artifact_key="sources/a/")
+    claim = ledger.claim(ledger.submit_job(series.id, {}).id, "w")
+    ledger.attend("w", Memory(1))
+    later = ledger.now() + 2 * MINUTE
+    assert claim is not None and ledger.silent_attempts(later, MINUTE) == [claim.token]
+    with ledger.write() as session:
+        for table in ("workers", "jobs"):
+            refuse = f"BEFORE UPDATE ON {table} BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+            session.execute(text(f"CREATE TRIGGER full_{table} {refuse}"))
+    with pytest.raises(DBAPIError):
+        ledger.seen_at("w")
+    with pytest.raises(DBAPIError):
+        ledger.silent_attempts(later, MINUTE)
+    ledger.close()
 
 
 def test_when_a_worker_was_seen_is_said_though_it_is_stuck_saying_so(postgres: Ledger) -> None:

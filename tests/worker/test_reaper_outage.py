@@ -120,6 +120,30 @@ def test_an_outage_that_begins_while_an_attempt_is_watched_starts_that_again(hal
     assert set(hall.taken_at) == {"dead"}
 
 
+def test_what_fails_at_each_look_keeps_nothing_from_being_taken_back(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_args: Any) -> None:
+        raise OperationalError("DELETE", None, PermissionError("audit"))
+
+    monkeypatch.setattr(hall, "prune_audit", denied, raising=False)
+    hall.alive.remove("dead")
+    hall.run(100)
+    assert set(hall.taken_at) == {"dead"}
+
+
+def test_heartbeats_that_come_fast_leave_time_to_be_connected_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data_dir=tmp_path, heartbeat_s=0.5)
+    hall = Hall(settings, monkeypatch, ("living", "dead"))
+    hall.run(10)
+    hall.away, hall.alive = True, set()
+    hall.run(2 * settings.stale_after_s)
+    hall.away = False
+    hall.run(10)  # as long as who lives may take to find the way back
+    assert hall.taken_at == {}
+    hall.alive = {"living"}
+    hall.run(30)
+    assert set(hall.taken_at) == {"dead"}
+
+
 def test_a_ledger_that_froze_and_a_machine_that_slept_are_no_silence_of_others(hall: Hall, settings: Settings) -> None:
     hall.run(100)
     for _ in range(5):

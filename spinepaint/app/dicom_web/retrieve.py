@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -14,9 +15,10 @@ from starlette.types import Send
 from spinepaint.app.decoding import DECODING, decode_apart
 from spinepaint.app.dicom_web.media import DICOM, DICOM_JSON, EXPLICIT_LITTLE, OCTETS, RELATED, Representation
 from spinepaint.app.dicom_web.results import attribute, instance_url
+from spinepaint.app.results import STREAMED
 from spinepaint.app.scratch import scratch_folder
 from spinepaint.app.threads import FILES
-from spinepaint.imaging.errors import Refusal
+from spinepaint.imaging.errors import Refusal, disk_full
 from spinepaint.store.artifacts import ArtifactStore
 from spinepaint.store.dicom_book import Located
 from spinepaint.store.ledger import Ledger
@@ -34,10 +36,11 @@ Part = tuple[str, str, Content]
 class Archive:
     """What retrieval reads from: the artifact store, and a scratch folder for instances that have to be decoded."""
 
-    def __init__(self, artifacts: ArtifactStore, scratch: Path) -> None:
-        """`scratch` is made where it is missing."""
+    def __init__(self, artifacts: ArtifactStore, scratch: Path, reserve_bytes: int = 0) -> None:
+        """`scratch` is made where it is missing; nothing is decoded once less than `reserve_bytes` of its disk are free."""
         self.artifacts = artifacts
         self._scratch = scratch
+        self._reserve_bytes = reserve_bytes
 
     def require(self, at: Located) -> None:
         """Raise Refusal 404 where the file is gone, as when its series was deleted a moment ago."""
@@ -64,6 +67,9 @@ class Archive:
             yield await DECODING.run(self._decode, at, folder)
 
     def _decode(self, at: Located, folder: Path) -> tuple[Path, list[list[tuple[int, int]]]]:
+        # Each copy stays until its client has taken it, which may be long.
+        if shutil.disk_usage(folder).free < self._reserve_bytes:
+            raise disk_full()
         source, target = self.artifacts.copy_out(at.instance.artifact_key, folder), folder / "decoded"
         frames = decode_apart(source, target)
         source.unlink()
@@ -192,7 +198,7 @@ class _Begun(StreamingResponse):
     """An answer that begins once there is something to give: what cannot be decoded is an error, and no answer cut short."""
 
     def __init__(self, pieces: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(pieces, media_type=media_type, headers=headers)
+        super().__init__(pieces, media_type=media_type, headers={**STREAMED, **(headers or {})})
         self._pieces = pieces
 
     async def stream_response(self, send: Send) -> None:

@@ -199,7 +199,7 @@ def _root(request: Request) -> str:
 
 
 def _archive(artifacts: Any, settings: Settings) -> Archive:
-    return Archive(artifacts, settings.data_dir / "incoming")
+    return Archive(artifacts, settings.data_dir / "incoming", settings.disk_reserve_bytes)
 
 
 def _found(ledger: Ledger, named: Named) -> Sequence[Located]:

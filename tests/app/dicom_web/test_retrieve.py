@@ -29,6 +29,7 @@ from spinepaint.app.decoding import DECODING, DecodingFailed
 from spinepaint.app.dicom_web import retrieve
 from spinepaint.app.dicom_web.media import Representation
 from spinepaint.app.dicom_web.retrieve import Archive, instances_response
+from spinepaint.imaging.errors import Refusal
 from spinepaint.store.dicom_book import Located
 from tests.app.conftest import EDIT
 from tests.app.dicom_web.conftest import Gateway, running_gateway
@@ -311,6 +312,20 @@ def coded(gateway: Gateway, folder: Path, slices: int = 5) -> tuple[Archive, lis
 
 
 DECODED = Representation("application/dicom", ExplicitVRLittleEndian, multipart=True)
+
+
+def test_nothing_is_decoded_onto_a_disk_that_has_but_its_reserve_left(gateway: Gateway, tmp_path: Path) -> None:
+    _, found = coded(gateway, tmp_path)
+    archive = Archive(gateway.artifacts, tmp_path / "scratch", reserve_bytes=2**62)
+
+    async def retrieve() -> None:
+        async with archive.decoded(found[0]):
+            raise AssertionError("it was decoded")
+
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(retrieve())
+    assert (refused.value.status, refused.value.type) == (503, "disk-full")
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_client_that_stops_reading_holds_no_process_and_at_the_end_no_file(gateway: Gateway, tmp_path: Path) -> None:
