@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from spinepaint.store.database import Database, utc_now
 from spinepaint.store.dicom_entries import StoredSeries, enter_dicom
 from spinepaint.store.models import Job, JobState, Series
+from spinepaint.store.tallies import TRANSITIONS, count
 from spinepaint.store.transitions import announce, change, owe_at_end, record, schedule_attempt_discard
 
 
@@ -167,6 +168,7 @@ class AttemptBook(Database):
             job = change(session, job_id, _held(token), state=JobState.QUEUED, attempts=Job.attempts - 1, **_NO_ATTEMPT)
             if job is not None:
                 record(session, job, "state", {"state": JobState.QUEUED.value})
+                count(session, TRANSITIONS, "requeued")
                 announce(session, job_id, utc_now() + again_after)
                 schedule_attempt_discard(session, job_id, token, timedelta(0))
         return job is not None
