@@ -23,6 +23,7 @@ _FRAME = (255, 190, 60)
 _BRIGHTER = np.array([255.0, 140.0, 40.0])
 _DARKER = np.array([60.0, 150.0, 255.0])
 _SCALE_BAR_MM = 20.0
+_RIM_PX = 2  # about letters over the image: fat is as bright as they are
 _LEAST_RANGE = 0.1  # of the grey window: a smaller difference is not stretched to look like a large one
 
 
@@ -128,12 +129,12 @@ def _mark_level(panel: Image.Image, y: float) -> None:
 def _mark_scale(panel: Image.Image, view: View) -> None:
     """Anterior and posterior, and a bar of 2 cm."""
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(16)
-    draw.text((8, 8), "A", fill=_TEXT, font=font)
-    draw.text((panel.width - 8, 8), "P", fill=_TEXT, font=font, anchor="ra")
+    draw.text((8, 8), "A", fill=_TEXT, font=font, stroke_width=_RIM_PX, stroke_fill=_BACKGROUND)
+    draw.text((panel.width - 8, 8), "P", fill=_TEXT, font=font, anchor="ra", stroke_width=_RIM_PX, stroke_fill=_BACKGROUND)
     length = _SCALE_BAR_MM / view.side_mm * view.pixels
     x, y = 12, panel.height - 12
     draw.line((x, y, x + length, y), fill=_TEXT, width=2)
-    draw.text((x + length + 6, y), "2 cm", fill=_TEXT, font=font, anchor="lm")
+    draw.text((x + length + 6, y), "2 cm", fill=_TEXT, font=font, anchor="lm", stroke_width=_RIM_PX, stroke_fill=_BACKGROUND)
 
 
 def _sheet(rows: list[list[Image.Image]], title: str, reach: float) -> Image.Image:
@@ -143,7 +144,7 @@ def _sheet(rows: list[list[Image.Image]], title: str, reach: float) -> Image.Ima
     sheet = Image.new("RGB", (width, whole_top + WHOLE_PX + LEGEND_PX), _BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     draw.text((GAP_PX, CAPTION_PX / 2), title, fill=_TEXT, font=font, anchor="lm")
-    for n, caption in enumerate(("Before", "After", "Difference")):
+    for n, caption in enumerate(("Before", "After (synthetic)", "Difference")):
         left = GAP_PX + n * (PANEL_PX + GAP_PX)
         draw.text((left + PANEL_PX / 2, 1.5 * CAPTION_PX), caption, fill=_TEXT, font=font, anchor="mm")
         sheet.paste(rows[0][n], (left, 2 * CAPTION_PX))
