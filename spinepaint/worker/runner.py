@@ -2,17 +2,14 @@
 
 import logging
 import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
-
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
 
 from spinepaint.imaging.dicom_index import index_instance
 from spinepaint.imaging.errors import Refusal, is_disk_full
@@ -21,6 +18,7 @@ from spinepaint.store.artifacts import StoreError
 from spinepaint.traces import Attributes, span
 from spinepaint.worker.attempt import Attempt, AttemptLost, OverTime, WorkerStopping
 from spinepaint.worker.problems import disk_problem, internal_problem, memory_problem, time_problem
+from spinepaint.worker.sending import recorded
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +158,9 @@ def _run(claim: Claim, attempt: Attempt, place: Workplace) -> Outcome:
             place.artifacts.put_folder(prefix, out)
             dicom = _indexed(out, prefix)
     attempt.check()
-    return Outcome.SUCCEEDED if _deliver(claim, report, prefix, dicom, place) else Outcome.LOST
+    # The work is done, and delivering twice is harmless.
+    deliver = partial(place.ledger.succeed, claim.job_id, claim.token, report, prefix, dicom)
+    return Outcome.SUCCEEDED if recorded(deliver, place.deliver_within_s) else Outcome.LOST
 
 
 def _indexed(out: Path, prefix: str) -> list[StoredSeries]:
@@ -172,18 +172,6 @@ def _indexed(out: Path, prefix: str) -> list[StoredSeries]:
         if indexed is not None:
             found.append(StoredInstance(prefix + path.relative_to(out).as_posix(), indexed.as_dict()))
     return by_series(found)
-
-
-def _deliver(claim: Claim, report: dict[str, Any], prefix: str, dicom: list[StoredSeries], place: Workplace) -> bool:
-    """Deliver, waiting out a database that is away for a moment: the work is done, and delivering twice is harmless."""
-    deadline = time.monotonic() + place.deliver_within_s
-    while True:
-        try:
-            return place.ledger.succeed(claim.job_id, claim.token, report, prefix, dicom)
-        except (OperationalError, NoConnection):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(min(1.0, place.heartbeat_s))
 
 
 def _fail(

@@ -18,9 +18,9 @@ _PAUSE_S = 1.0
 
 
 def recorded(record: Callable[[], bool], within_s: float) -> bool:
-    """What `record` says, waiting out a database that is away: what a receiver has taken is sent again for want of its record.
+    """What `record` says, waiting out a database that is away: for want of its record what was done would be done again.
 
-    `within_s` is for how long the sender has it to itself; after that OperationalError is raised, or NoConnection.
+    `within_s` is for how long whoever did it has it to itself; after that OperationalError is raised, or NoConnection.
     """
     deadline = time.monotonic() + within_s
     while True:
