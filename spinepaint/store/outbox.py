@@ -73,11 +73,6 @@ class Outbox(Database):
                 session.execute(delete(Announcement).where(Announcement.id.in_(some)))
         return len(gone)
 
-    def due_discards(self, now: datetime, limit: int = 100) -> list[str]:
-        """Prefixes of artifacts to delete now."""
-        with self.read() as session:
-            return list(session.scalars(select(Discard.prefix).where(Discard.due_at <= now).limit(limit)))
-
     def take_discards(self, now: datetime, lease: timedelta, limit: int = 20) -> list[str]:
         """Prefixes to delete now, the longest due first, that nobody else is given before the lease is over.
 

@@ -14,6 +14,7 @@ from spinepaint.settings import Settings
 from spinepaint.store.database import migrate, utc_now
 from spinepaint.store.models import JobState
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
+from tests.store.discards import due_discards
 
 STENOSIS: dict[str, Any] = {"pathology": "central_canal_stenosis", "fsu": "L3-L4", "severity": "severe"}
 JSON_LINES = {"Content-Type": "application/jsonl"}
@@ -336,7 +337,7 @@ def test_a_batch_is_deleted_as_a_whole_once_it_has_ended(client: TestClient, ser
     for path in (here, f"/v1/jobs/{done}", f"/v1/jobs/{waits}", f"/v1/jobs/{done}/result"):
         assert client.get(path).status_code == 404
     assert client.get("/v1/batches").json()["batches"] == []
-    assert set(worker.ledger.due_discards(utc_now())) == {f"results/{done}/", f"results/{waits}/"}
+    assert set(due_discards(worker.ledger, utc_now())) == {f"results/{done}/", f"results/{waits}/"}
     assert client.get(f"/v1/series/{series_ids[0]}").status_code == 200
 
 

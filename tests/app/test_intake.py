@@ -17,6 +17,7 @@ from spinepaint.store.database import utc_now
 from spinepaint.store.ledger import Ledger
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
 from tests.app.test_series import stored
+from tests.store.discards import due_discards
 
 AWAY = OperationalError("", {}, Exception())
 
@@ -51,7 +52,7 @@ def test_a_series_that_was_entered_before_the_connection_died_keeps_its_files(
     of = dcmread(series_files[0])
     path = f"/dicom-web/studies/{of.StudyInstanceUID}/series/{of.SeriesInstanceUID}/instances/{of.SOPInstanceUID}"
     assert client.get(path, headers={"Accept": 'multipart/related; type="application/dicom"'}).status_code == 200
-    assert worker.ledger.due_discards(utc_now() + timedelta(days=1)) == []
+    assert due_discards(worker.ledger, utc_now() + timedelta(days=1)) == []
 
 
 def test_the_files_of_one_that_was_not_entered_go_as_planned(
@@ -61,7 +62,7 @@ def test_the_files_of_one_that_was_not_entered_go_as_planned(
     assert stow(client, series_files).status_code == 503
     mend()
     assert worker.ledger.list_series() == []
-    (due,) = worker.ledger.due_discards(utc_now() + timedelta(seconds=2 * settings.storing_limit_s))
+    (due,) = due_discards(worker.ledger, utc_now() + timedelta(seconds=2 * settings.storing_limit_s))
     assert all(key.startswith(due) for key in stored(settings))
 
 
@@ -100,7 +101,7 @@ def test_no_series_stays_without_the_job_that_it_was_sent_for(
     (kept,) = worker.ledger.list_series()
     assert len(ArtifactStore(settings.artifacts_url).list(kept.artifact_key)) == len(upload)
     # Whatever else was stored goes in time.
-    due = worker.ledger.due_discards(utc_now() + timedelta(seconds=2 * settings.storing_limit_s))
+    due = due_discards(worker.ledger, utc_now() + timedelta(seconds=2 * settings.storing_limit_s))
     assert all(key.startswith((kept.artifact_key, *due)) for key in stored(settings))
     assert kept.artifact_key not in due
 

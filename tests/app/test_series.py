@@ -17,6 +17,7 @@ from spinepaint.store.artifacts import ArtifactStore, StoreError
 from spinepaint.store.database import utc_now
 from tests.app.conftest import EDIT, Files, HandWorker, problem_type
 from tests.imaging.series_factory import make_series
+from tests.store.discards import due_discards
 
 
 def stored(settings: Settings) -> list[str]:
@@ -62,13 +63,13 @@ def test_what_was_stored_of_an_upload_goes_also_where_the_store_fails_and_the_se
     assert client.post("/v1/series", files=upload).status_code >= 500
     (left,) = stored(settings)
     limit = timedelta(seconds=settings.storing_limit_s)
-    assert worker.ledger.due_discards(utc_now() + limit) == []
-    (due,) = worker.ledger.due_discards(utc_now() + 2 * limit)
+    assert due_discards(worker.ledger, utc_now() + limit) == []
+    (due,) = due_discards(worker.ledger, utc_now() + 2 * limit)
     assert left.startswith(due)
 
 
 def test_what_a_series_names_is_not_to_be_deleted(client: TestClient, series_id: str, worker: HandWorker) -> None:
-    assert worker.ledger.due_discards(utc_now() + timedelta(days=1)) == []
+    assert due_discards(worker.ledger, utc_now() + timedelta(days=1)) == []
 
 
 def test_a_refused_upload_leaves_nothing_and_names_the_instance(
@@ -203,7 +204,7 @@ def test_a_series_goes_with_its_results_where_that_is_said(
     assert client.delete(f"/v1/series/{series_id}?results=perhaps").status_code == 422
     assert client.delete(f"/v1/series/{series_id}?results=delete").status_code == 204
     assert problem_type(client.get(f"/v1/jobs/{job_id}/result")) == "unknown-job"
-    assert sorted(worker.ledger.due_discards(utc_now())) == [f"results/{job_id}/", f"sources/{series_id}/"]
+    assert sorted(due_discards(worker.ledger, utc_now())) == [f"results/{job_id}/", f"sources/{series_id}/"]
 
 
 def test_a_synthetic_series_is_taken_where_that_is_asked_for(client: TestClient, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.chaos.receivers import Receivers, Told, receiving
 from tests.chaos.servers import Postgres
 from tests.chaos.standin import BREAKS, DIARY, paint
 from tests.chaos.verdict import Verdict, judge_webhooks, wrong_end
+from tests.store.discards import due_discards
 
 JOBS, SECONDS = 30, 36
 ROOT = Path(__file__).parents[2]
@@ -188,7 +189,7 @@ def test_a_machine_whose_clock_is_wrong_takes_back_nothing_and_loses_nothing(
     monkeypatch.undo()
 
     assert right.requeue_stale(right.now(), stale_after) == []
-    assert right.due_discards(right.now()) == []
+    assert due_discards(right, right.now()) == []
     later = wrong.submit_job(series.id, {})
     assert later.id in {owed.job_id for owed in right.pending_announcements(right.now() + stale_after)}
     right.close()

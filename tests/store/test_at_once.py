@@ -17,6 +17,7 @@ from spinepaint.store.database import utc_now
 from spinepaint.store.models import Batch
 from spinepaint.store.queue_caps import lock_queue
 from spinepaint.store.tenancy import CallerLedger
+from tests.store.discards import due_discards
 from tests.store.test_deletions import finish
 from tests.store.test_dicom import instance
 from tests.worker.workplaces import wait_until
@@ -109,7 +110,7 @@ def test_a_series_that_is_stored_again_while_it_is_looked_for_stays(postgres: Le
     age(postgres)
     with meanwhile(postgres, other, "series", partial(other.store_again, series.id)):
         gone = postgres.purge_series(utc_now() - 30 * DAY)
-    assert (gone, postgres.due_discards(utc_now())) == (0, [])
+    assert (gone, due_discards(postgres, utc_now())) == (0, [])
     assert len(postgres.locate("1.2")) == 2
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from spinepaint.store import Claim, Job, JobState, Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
+from tests.store.discards import due_discards
 
 PROBLEM = {"type": "x", "title": "It failed."}
 MINUTE = timedelta(minutes=1)
@@ -205,14 +206,14 @@ def test_what_an_ended_worker_ran_is_taken_back_at_once_and_nothing_else(ledger:
 def test_a_lost_attempts_files_are_kept_until_it_cannot_be_writing(ledger: Ledger, job: Job) -> None:
     claim = claim_of(ledger, job)
     ledger.requeue_stale(utc_now() + MINUTE, timedelta(seconds=1))
-    assert ledger.due_discards(utc_now() + timedelta(seconds=3500)) == []
-    assert ledger.due_discards(utc_now() + timedelta(seconds=3700)) == [result_prefix(job.id, claim.token)]
+    assert due_discards(ledger, utc_now() + timedelta(seconds=3500)) == []
+    assert due_discards(ledger, utc_now() + timedelta(seconds=3700)) == [result_prefix(job.id, claim.token)]
 
 
 def test_a_delivered_attempts_files_are_never_due_for_deletion(ledger: Ledger, job: Job) -> None:
     claim = claim_of(ledger, job)
     ledger.succeed(job.id, claim.token, {}, result_prefix(job.id, claim.token))
-    assert ledger.due_discards(utc_now() + timedelta(days=365)) == []
+    assert due_discards(ledger, utc_now() + timedelta(days=365)) == []
     assert ledger.holds(job.id, claim.token)
 
 

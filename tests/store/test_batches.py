@@ -21,6 +21,7 @@ from spinepaint.store import (
     result_prefix,
 )
 from spinepaint.store.database import utc_now
+from tests.store.discards import due_discards
 
 PROBLEM = {"type": "https://spinepaint.invalid/problems/no-disc", "title": "No disc.", "status": 422, "detail": "d"}
 
@@ -138,7 +139,7 @@ def test_cancelling_ends_what_has_not_ended(ledger: Ledger, series: Series) -> N
     assert states(ledger, batch) == ["succeeded", "failed", "cancelled", "cancelled"]
     assert not ledger.succeed(running, claim.token, {}, "results/x/")
     assert [happened.data["state"] for happened in ledger.events(running)] == ["queued", "running", "cancelled"]
-    assert result_prefix(running, claim.token) in ledger.due_discards(utc_now() + ledger.attempt_limit)
+    assert result_prefix(running, claim.token) in due_discards(ledger, utc_now() + ledger.attempt_limit)
     with pytest.raises(BatchFinished):
         ledger.cancel_batch(batch.id)
     with pytest.raises(UnknownBatch):

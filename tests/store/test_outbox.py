@@ -5,6 +5,7 @@ import pytest
 from spinepaint.store import Ledger, Series, result_prefix
 from spinepaint.store.database import utc_now
 from spinepaint.store.errors import StoringTimeout
+from tests.store.discards import due_discards
 
 MINUTE = timedelta(minutes=1)
 
@@ -48,9 +49,9 @@ def test_only_waiting_jobs_are_announced_again_oldest_first_up_to_the_limit(ledg
 def test_a_discard_is_owed_until_it_is_marked(ledger: Ledger, series: Series) -> None:
     ledger.delete_series(series.id)
     now = utc_now()
-    assert ledger.due_discards(now) == ["sources/a/"]
+    assert due_discards(ledger, now) == ["sources/a/"]
     ledger.mark_discarded("sources/a/")
-    assert ledger.due_discards(now) == []
+    assert due_discards(ledger, now) == []
 
 
 def test_what_a_cancelled_attempt_stored_is_due_for_deletion_in_time(ledger: Ledger, series: Series) -> None:
@@ -58,8 +59,8 @@ def test_what_a_cancelled_attempt_stored_is_due_for_deletion_in_time(ledger: Led
     claim = ledger.claim(job.id, "w")
     assert claim is not None
     ledger.cancel(job.id)
-    assert ledger.due_discards(utc_now()) == []
-    assert ledger.due_discards(utc_now() + 61 * MINUTE) == [result_prefix(job.id, claim.token)]
+    assert due_discards(ledger, utc_now()) == []
+    assert due_discards(ledger, utc_now() + 61 * MINUTE) == [result_prefix(job.id, claim.token)]
 
 
 def test_what_one_deletes_no_other_is_given_until_its_time_is_over(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from spinepaint.store import BatchActive, Job, JobOrder, Ledger, Series, Unknown
 from spinepaint.store.callers import Caller
 from spinepaint.store.database import utc_now
 from spinepaint.store.tenancy import CallerLedger
+from tests.store.discards import due_discards
 from tests.store.test_deletions import finish, rows
 
 DAY = timedelta(days=1)
@@ -49,7 +50,7 @@ def test_a_result_goes_so_long_after_its_job_has_ended(ledger: Ledger, series: S
     aged(young.id, 29 * DAY)
     assert [ledger.purge_jobs(month_ago()) for _ in range(2)] == [1, 0]
     assert ledger.get_job(old.id) is None and ledger.get_job(young.id) is not None
-    assert ledger.due_discards(utc_now()) == [f"results/{old.id}/"]
+    assert due_discards(ledger, utc_now()) == [f"results/{old.id}/"]
     assert (ledger.locate("1.2", "1.2.8"), len(ledger.locate("1.2", "1.2.9"))) == ([], 2)
     assert ledger.get_series(series.id) is not None
     again = ledger.submit_job(series.id, {}, "key 1.2.8", "another print")
@@ -66,7 +67,7 @@ def test_nothing_is_left_of_it_but_the_audit_trail(ledger: Ledger, series: Serie
     assert ledger.purge_jobs(month_ago()) == 1
     assert ledger.purge_series(month_ago()) == 1
     assert rows(ledger) == empty
-    assert sorted(ledger.due_discards(utc_now())) == sorted([f"results/{job.id}/", "sources/a/"])
+    assert sorted(due_discards(ledger, utc_now())) == sorted([f"results/{job.id}/", "sources/a/"])
     told = [(entry.action, entry.key_id, entry.series_sha256, entry.job_id) for entry in ledger.list_audit()]
     gone = [("retention", None, "0" * 64, None), ("retention", None, "0" * 64, job.id)]  # newest first
     assert told == [*gone, ("delivery web", None, "0" * 64, job.id)]
@@ -106,7 +107,7 @@ def test_a_batch_goes_as_a_whole(ledger: Ledger, series: Series, aged: Aged) -> 
         session.execute(update(Job).where(Job.id == third).values(finished_at=utc_now() - 31 * DAY))
     assert ledger.purge_jobs(month_ago()) == 4
     assert ledger.get_batch(batch.id) is None
-    assert sorted(ledger.due_discards(utc_now())) == sorted(f"results/{job_id}/" for job_id in (first, second, third))
+    assert sorted(due_discards(ledger, utc_now())) == sorted(f"results/{job_id}/" for job_id in (first, second, third))
     assert ledger.submit_batch([JobOrder(series.id, {})], "batch key", "another print").id != batch.id
 
 
@@ -123,7 +124,7 @@ def test_a_series_stays_while_it_is_used(ledger: Ledger, series: Series, aged: A
     assert ledger.purge_series(month_ago()) == 1
     kept = ledger.get_job(job.id)
     assert kept is not None and kept.series_id is None  # a result is kept as long as results are
-    assert ledger.due_discards(utc_now()) == ["sources/a/"]
+    assert due_discards(ledger, utc_now()) == ["sources/a/"]
 
 
 def test_a_little_goes_at_a_time(ledger: Ledger, series: Series, aged: Aged) -> None:
@@ -148,4 +149,4 @@ def test_a_batch_is_deleted_with_its_jobs_once_all_have_ended(ledger: Ledger, se
     ours.delete_batch(batch.id)
     assert ledger.get_batch(batch.id) is None
     assert rows(ledger) == empty
-    assert sorted(ledger.due_discards(utc_now())) == sorted(f"results/{job_id}/" for job_id in jobs)
+    assert sorted(due_discards(ledger, utc_now())) == sorted(f"results/{job_id}/" for job_id in jobs)

@@ -4,6 +4,7 @@ import pytest
 
 from spinepaint.store import Ledger, Series, SeriesInUse, UnknownSeries, new_id, source_prefix
 from spinepaint.store.database import utc_now
+from tests.store.discards import due_discards
 
 
 def test_a_series_is_found_again_as_it_was(ledger: Ledger) -> None:
@@ -43,7 +44,7 @@ def test_a_deleted_series_leaves_its_finished_jobs_and_owes_the_deletion_of_its_
     kept = ledger.get_job(job.id)
     assert kept is not None
     assert (kept.state, kept.series_id) == ("cancelled", None)
-    assert ledger.due_discards(utc_now()) == ["sources/a/"]
+    assert due_discards(ledger, utc_now()) == ["sources/a/"]
     with pytest.raises(UnknownSeries):
         ledger.delete_series(series.id)
 
@@ -64,8 +65,8 @@ def test_files_that_no_series_came_to_name_are_deleted_once_nobody_can_name_them
     hour = timedelta(hours=1)
     left, named = store(ledger, hour), store(ledger, hour)
     enter(ledger, named, hour)
-    assert ledger.due_discards(utc_now() + hour) == []
-    assert ledger.due_discards(utc_now() + 2 * hour) == [left]
+    assert due_discards(ledger, utc_now() + hour) == []
+    assert due_discards(ledger, utc_now() + 2 * hour) == [left]
 
 
 def test_what_took_too_long_to_store_is_no_series(ledger: Ledger) -> None:
@@ -74,4 +75,4 @@ def test_what_took_too_long_to_store_is_no_series(ledger: Ledger) -> None:
     with pytest.raises(TimeoutError):
         enter(ledger, prefix, at_once)
     assert ledger.list_series() == []
-    assert ledger.due_discards(utc_now()) == [prefix]
+    assert due_discards(ledger, utc_now()) == [prefix]

@@ -17,6 +17,7 @@ from spinepaint.store.database import utc_now
 from spinepaint.worker import reaper as module
 from spinepaint.worker.reaper import MESSAGES_A_WORKER, Reaper, run_reaper
 from spinepaint.worker.scratch import own_scratch
+from tests.store.discards import due_discards
 from tests.worker.workplaces import add_source, job_now, open_stores, wait_until
 
 
@@ -173,7 +174,7 @@ def test_what_cannot_be_deleted_keeps_nothing_else_from_it(
     wait_until(only_that_is_left)
     monkeypatch.undo()
     wait_until(lambda: reaper.tick() == [] and artifacts.list("sources/") == [])
-    assert ledger.due_discards(utc_now() + timedelta(days=1)) == []
+    assert due_discards(ledger, utc_now() + timedelta(days=1)) == []
 
 
 def test_messages_of_before_are_forgotten_also_where_the_broker_has_all(

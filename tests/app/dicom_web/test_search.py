@@ -13,6 +13,7 @@ from sqlalchemy import text
 from spinepaint.store.database import utc_now
 from tests.app.dicom_web.conftest import Gateway, running_gateway
 from tests.imaging.series_factory import make_series
+from tests.store.discards import due_discards
 
 PATIENT_ID, NAME, STUDY, SERIES, INSTANCE = "00100020", "00100010", "0020000D", "0020000E", "00080018"
 
@@ -243,7 +244,7 @@ def test_nothing_is_found_of_a_patient_whose_series_and_jobs_are_deleted(
         tables = session.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'")).all()
         content = repr([session.execute(text(f"SELECT * FROM {table}")).all() for table in tables])
     assert "gone" not in content.lower()
-    due = gateway.ledger.due_discards(utc_now())
+    due = due_discards(gateway.ledger, utc_now())
     for prefix in due:  # as the reaper does
         gateway.artifacts.delete_prefix(prefix)
         gateway.ledger.mark_discarded(prefix)
