@@ -1,11 +1,14 @@
 """Uploads are read by processes that a warm one forks, and a warm one that dies costs no upload."""
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -89,6 +92,9 @@ class _LastByte(socket.socket):
 
     def shutdown(self, how: int) -> None:
         assert self.recv(1, socket.MSG_PEEK) == warm_reader.TAKEN  # a process has the upload by now
+        # And has the request, but for its end: with some of it unread the socket is reset, as where nothing was begun.
+        while any(fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4))):
+            time.sleep(0.001)
         self.before()
         super().shutdown(how)
 
